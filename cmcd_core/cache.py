@@ -1,0 +1,37 @@
+"""Where things that can be made again are kept: decoded data, teacher features, the demo data."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from .errors import ConfigError
+
+
+def cache_root() -> Path:
+    """The cache's folder: ``CMCD_CACHE``, else the platform's usual place for caches."""
+    if named := os.environ.get("CMCD_CACHE"):
+        return Path(named).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "cmcd" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "cmcd"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cmcd"
+
+
+def cache_folder(kind: str) -> Path:
+    """The existing folder for one kind of cached data, such as ``"demo"``.
+
+    Raises:
+        ConfigError: The folder cannot be made.
+    """
+    folder = cache_root() / kind
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot make the cache folder {folder}: {error.strerror}",
+            "Set CMCD_CACHE to a folder that can be written.",
+        ) from error
+    return folder

@@ -1,0 +1,42 @@
+"""Errors that a user can act on. Each carries one message and, where there is one, a hint of what to do."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CmcdError(Exception):
+    """An expected failure: the command line prints it without a traceback.
+
+    Args:
+        message: What is wrong, naming the file, field or flag.
+        hint: What to do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class ConfigError(CmcdError):
+    """The command line or the configuration asks for something impossible."""
+
+    exit_code = 2
+
+
+class DataError(CmcdError):
+    """A file or data set cannot be used as it is."""
+
+    exit_code = 2
+
+
+class PluginError(CmcdError):
+    """A plugin is missing, broken, or does not keep its contract."""
+
+    exit_code = 2

@@ -1,0 +1,1 @@
+"""What a plugin builds: modalities, encoders, loaders, objectives and tasks."""
