@@ -18,23 +18,21 @@ _PUBLIC = {
     "Modality": "interfaces.modality",
     "Objective": "interfaces.objective",
     "PairedLoader": "interfaces.loader",
-    "Result": "pipeline",
+    "Result": "result",
     "RunConfig": "config",
     "Sample": "interfaces.loader",
     "Task": "interfaces.task",
     "TimmEncoder": "interfaces.timm_encoder",
     "Widths": "plugin",
     "cache_folder": "cache",
-    "distill": "direct",
     "load_encoder": "encoders",
-    "load_run": "pipeline",
+    "load_run": "result",
     "run": "pipeline",
 }
 
 if TYPE_CHECKING:
     from .cache import cache_folder
     from .config import RunConfig
-    from .direct import distill
     from .encoders import load_encoder
     from .errors import CmcdError, ConfigError, DataError, PluginError
     from .interfaces.encoder import Encoder, Features
@@ -43,13 +41,14 @@ if TYPE_CHECKING:
     from .interfaces.objective import Objective
     from .interfaces.task import Task
     from .interfaces.timm_encoder import TimmEncoder
+    from .pipeline import run
     from .plugin import Widths
-    from .pipeline import Result, load_run, run
+    from .result import Result, load_run
 
 __all__ = [  # noqa: RUF022
     "CmcdError", "ConfigError", "DataError", "PluginError",
     "Encoder", "Features", "Modality", "Objective", "PairedLoader", "Sample", "Task", "TimmEncoder", "Widths",
-    "RunConfig", "Result", "cache_folder", "distill", "load_encoder", "load_run", "run",
+    "RunConfig", "Result", "cache_folder", "load_encoder", "load_run", "run",
 ]  # fmt: skip
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from .errors import ConfigError
+
+COMPLETE = "complete"
 
 
 def cache_root() -> Path:
@@ -34,4 +39,27 @@ def cache_folder(kind: str) -> Path:
             f"cannot make the cache folder {folder}: {error.strerror}",
             "Set CMCD_CACHE to a folder that can be written.",
         ) from error
+    return folder
+
+
+def cached_entry(kind: str, address: str, write: Callable[[Path], None]) -> Path:
+    """The folder of one cache entry; ``write(partial)`` fills it if it is not there yet.
+
+    The entry appears whole or not at all, whatever crashes and however many processes make it at once.
+    """
+    folder = cache_folder(kind) / address
+    if (folder / COMPLETE).is_file():
+        return folder
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    try:
+        write(partial)
+        (partial / COMPLETE).touch()
+        try:
+            os.replace(partial, folder)
+        except OSError:  # another process was first, or debris lies there
+            if not (folder / COMPLETE).is_file():
+                shutil.rmtree(folder, ignore_errors=True)
+                os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return folder

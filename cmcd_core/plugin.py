@@ -50,7 +50,8 @@ class LoaderOptions(Options):
 
     root: Path | None = Field(None, description="Folder or file of the data set; what --data names.")
     on_error: Literal["fail", "skip"] = Field(
-        "fail", description="What to do about a sample that cannot be read: stop, or leave it out and list it."
+        "fail",
+        description="What to do about a sample that cannot be read: stop, or leave it out and list it.",
     )
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class PairedLoader(ABC):
     modalities: frozenset[str]
     aligned: frozenset[str] = frozenset()
     classes: Mapping[str, Sequence[str]] = {}
-    pairs: ClassVar[str] | str = "instance"
+    pairs: str = "instance"
     notes: Sequence[str] = ()
 
     @abstractmethod

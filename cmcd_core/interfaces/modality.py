@@ -50,9 +50,7 @@ class Modality(ABC):
         """(N, C, H, W) as decoded -> (N, channels, H, W) in [0, 1], what an encoder sees. Default: unchanged."""
         return batch
 
-    def encoder(
-        self, architecture: str | None = None, weights: str | Path | None = None, **model_args: Any
-    ) -> Encoder:
+    def encoder(self, architecture: str | None = None, weights: str | Path | None = None, **model_args: Any) -> Encoder:
         """A network for this modality. Default: a :class:`TimmEncoder` with ``channels`` inputs."""
         from .timm_encoder import TimmEncoder
 

@@ -22,9 +22,7 @@ class Objective(nn.Module):
 
     needs: frozenset[str] = frozenset()
 
-    def attach(
-        self, source: Encoder, target: Encoder, *, bank: Features | None, pairs: int, steps: int
-    ) -> None:
+    def attach(self, source: Encoder, target: Encoder, *, bank: Features | None, pairs: int, steps: int) -> None:
         """Called once, before the optimiser is made and before a checkpoint's state is loaded.
 
         Args:

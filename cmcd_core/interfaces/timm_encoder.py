@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ConfigError
 from .encoder import Encoder, Features, write_encoder
@@ -53,6 +53,7 @@ class TimmEncoder(Encoder):
         self.architecture = architecture
         self.model_args = model_args
         self.channels = in_chans
+        self.model: Any  # a timm module: its attributes are typed nowhere
         self.model = self._create(pretrained=weights == "pretrained")
         if weights is not None and weights != "pretrained":
             self._load_file(Path(weights))
@@ -113,9 +114,9 @@ class TimmEncoder(Encoder):
         encoder.card = cmcd
         return encoder
 
-    def _create(self, pretrained: bool) -> nn.Module:
+    def _create(self, pretrained: bool) -> Any:
         try:
-            model: nn.Module = timm.create_model(
+            return timm.create_model(
                 self.architecture,
                 pretrained=pretrained,
                 num_classes=0,
@@ -124,7 +125,6 @@ class TimmEncoder(Encoder):
             )
         except Exception as error:
             raise self._explained(error, pretrained) from error
-        return model
 
     def _explained(self, error: Exception, pretrained: bool) -> ConfigError:
         from difflib import get_close_matches

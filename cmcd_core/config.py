@@ -1,0 +1,247 @@
+"""RunConfig: the one description of a run. TOML in, TOML out; the command line only fills it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import ConfigError
+from .grammar import Term, parse_data, parse_expression, parse_labels
+
+SCHEMA = 1
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class ModalityConfig(Section):
+    """``[source]`` and ``[target]``: the modality's name, and its plugin's options beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = Field(description="Name of an installed modality.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class DataConfig(Section):
+    """``[data]``: the loader's name, and its plugin's options beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    loader: str | None = Field(None, description="Name of a loader; by default the one that recognises data.root.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        return parse_data(str(value)) if isinstance(value, str | Path) else value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class ObjectiveConfig(Section):
+    """``[objective]``: an expression such as ``cmd + 0.5*cmc``, and a table of options for each term."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    expression: str = Field("objectives:cmd", description="Weighted sum of objectives, such as 'cmd + 0.5*cmc'.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_expression(cls, value: Any) -> Any:
+        return {"expression": value} if isinstance(value, str) else value
+
+    @property
+    def terms(self) -> list[Term]:
+        return parse_expression(self.expression)
+
+    @property
+    def options(self) -> dict[str, dict[str, Any]]:
+        return dict(self.model_extra or {})
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | int | Path) else value
+
+
+def _as_labels(value: Any) -> Any:
+    return [str(item) for item in value] if isinstance(value := _as_list(value), list | tuple) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Labels = Annotated[tuple[str, ...], BeforeValidator(_as_labels)]
+
+
+class TaskConfig(Section):
+    """``[task]``: which tasks, and a table of options for each."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    names: Names = Field((), description="Tasks to evaluate; by default each installed one whose target the data has.")
+
+    @property
+    def options(self) -> dict[str, dict[str, Any]]:
+        return dict(self.model_extra or {})
+
+
+class PretrainConfig(Section):
+    """``[pretrain]``: step 1, self-supervised contrastive training of the source (SimCLR), or a teacher instead."""
+
+    teacher: Names = Field((), description="A pretrained source encoder: a timm name, a folder or a .safetensors file.")
+    teacher_architecture: str | None = Field(None, description="timm architecture of a .safetensors teacher.")
+    architecture: str | None = Field(None, description="timm architecture of the source encoder; None: a slim ResNet.")
+    model_args: dict[str, Any] = Field({}, description="Arguments of that architecture.")
+    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 48,000 samples seen, 15 to 100 epochs.")
+    batch_size: int = Field(128, ge=2, description="Samples a step (two views of each).")
+    lr: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
+    temperature: float = Field(0.2, gt=0, description="Temperature of NT-Xent.")
+    crop_min: float = Field(0.3, gt=0, le=1, description="Smallest share of the area that a crop keeps.")
+    flip: bool = Field(True, description="Mirror views left-right at random.")
+
+
+class DistillConfig(Section):
+    """``[distill]``: step 2, from the frozen source into the target on unlabelled pairs."""
+
+    student: str | None = Field(None, description="timm architecture of the target encoder; None: a slim ResNet.")
+    model_args: dict[str, Any] = Field({}, description="Arguments of that architecture.")
+    init: Literal["source", "random"] = Field("random", description="Start from the source's weights where they fit.")
+    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 60,000 samples seen, 20 to 120 epochs.")
+    batch_size: int = Field(128, ge=2, description="Pairs an optimiser step, over all processes.")
+    lr: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
+    views: int = Field(4, ge=1, le=64, description="Fixed views of each source sample, computed once by the teacher.")
+    crop_min: float = Field(0.4, gt=0, le=1, description="Smallest share of the area that a crop keeps.")
+    flip: bool = Field(True, description="Mirror views left-right at random.")
+    ema: float = Field(0.99, ge=0, lt=1, description="Decay of the EMA target encoder, where an objective needs one.")
+
+
+class EvaluateConfig(Section):
+    """``[evaluate]``: step 3, with few labels of the target modality."""
+
+    protocols: Names = Field(("linear",), description="linear: a linear head on the frozen encoder.")
+    labels: Labels = Field(("5",), description="Label budgets: '5' is 5 a class, '10%' of the training labels.")
+    label_draws: int = Field(10, ge=1, description="Label subsets to average over.")
+    baselines: Names = Field(("scratch",), description="scratch: the student trained on the same labels alone.")
+    scratch_steps: int = Field(120, ge=1, description="Optimiser steps of a scratch training at most.")
+    scratch_lrs: tuple[float, ...] = Field((1e-3, 3e-3), description="Learning rates tried for scratch on val.")
+
+    @model_validator(mode="after")
+    def _known(self) -> EvaluateConfig:
+        for protocol in self.protocols:
+            if protocol != "linear":
+                raise ValueError(f"protocol {protocol!r}: this version evaluates by 'linear'")
+        for baseline in self.baselines:
+            if baseline not in ("scratch", "none"):
+                raise ValueError(f"baseline {baseline!r}: this version has 'scratch' (or 'none')")
+        for label in self.labels:
+            parse_labels(label)
+        return self
+
+
+class RunSection(Section):
+    """``[run]``: everything that is not the method."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of all randomness.")
+    out: Path | None = Field(None, description="The run's folder; by default a new one under runs/.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto", description="Floating-point precision; auto is 32-true on a CPU, bf16-mixed where a GPU has it."
+    )
+    size: int = Field(64, ge=16, le=1024, description="Side in pixels of what the encoders see.")
+    source_size: int | None = Field(
+        None, ge=16, le=1024, description="Side in pixels of what the source encoder sees; None: size, or 128 for a "
+        "teacher (its patch size allowing)."
+    )  # fmt: skip
+
+
+class RunConfig(Section):
+    """A whole run. Strings stand for names: ``RunConfig(source="image", target="depth", data="folder")``."""
+
+    source: ModalityConfig = Field(
+        default_factory=lambda: ModalityConfig(name="image"), description="The rich modality, and its options."
+    )
+    target: ModalityConfig = Field(description="The modality to teach, and its options.")
+    data: DataConfig = Field(
+        default_factory=lambda: DataConfig(loader="datasets:demo"), description="Where the pairs are."
+    )
+    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig, description="What step 2 minimises.")
+    task: TaskConfig = Field(default_factory=TaskConfig, description="What step 3 evaluates.")
+    pretrain: PretrainConfig = Field(default_factory=PretrainConfig)
+    distill: DistillConfig = Field(default_factory=DistillConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    run: RunSection = Field(default_factory=RunSection)
+    plugins: dict[str, str] = Field({}, description="Versions of the plugins that a finished run used.")
+    schema_: int = Field(SCHEMA, alias="schema", description="Version of this layout.")
+
+    @model_validator(mode="after")
+    def _known_schema(self) -> RunConfig:
+        if self.schema_ > SCHEMA:
+            raise ValueError(f"written by a newer cmcd (schema {self.schema_}, this one reads {SCHEMA})")
+        return self
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str = "") -> RunConfig:
+        """Validate plain data; ``where`` names the file for messages.
+
+        Raises:
+            ConfigError: One line for each thing that is wrong.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError(explain(error, cls, where)) from None
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain data for TOML: nothing that is None, no output folder (a repeated run writes elsewhere)."""
+        values = self.model_dump(mode="json", by_alias=True, exclude={"run": {"out"}})
+        pruned = _without_none(values)
+        assert isinstance(pruned, dict)
+        return pruned
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
+    """Pydantic's findings as plain lines: the key, what was expected, what was given, the nearest known key."""
+    return "\n".join(_explain_one(dict(item), model, where) for item in error.errors())
+
+
+def _explain_one(item: Mapping[str, Any], model: type[BaseModel], where: str) -> str:
+    loc: Sequence[Any] = [part for part in item["loc"] if not str(part).startswith("function-")]
+    key = ".".join(map(str, loc))
+    prefix = ": ".join(part for part in (where, key) if part)
+    if item["type"] == "extra_forbidden":
+        known = _fields_at(model, loc[:-1])
+        near = get_close_matches(str(loc[-1]), known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
+        return f"{prefix}: unknown option, {hint}"
+    if item["type"] == "missing":
+        return f"{prefix}: missing" + (" (--target NAME)" if key == "target" else "")
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    given = item["input"]
+    shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"{prefix}: {message}{shown}" if prefix else f"{message}{shown}"
+
+
+def _fields_at(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
+    for part in loc:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return sorted(field.alias or name for name, field in model.model_fields.items())
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,221 @@
+"""Each view is decoded once, into a memory-mapped array; training reads only that."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cache import cached_entry
+from ..errors import DataError, PluginError
+from ..interfaces.loader import Raw, Sample
+from ..interfaces.modality import Modality
+from ..progress import Progress
+from .digest import digest, list_digest, raw_digest
+
+VERSION = 1
+MARGIN = 1.25
+"""Views are kept this much larger than the encoders see them, so that crops keep their detail."""
+
+
+@dataclass(frozen=True)
+class BoundModality:
+    """A modality with what identifies it on disk: its name, plugin, version and options."""
+
+    name: str
+    identity: dict[str, Any]
+    modality: Modality
+
+
+@dataclass(frozen=True)
+class DecodedViews:
+    """One modality's views of some samples.
+
+    Attributes:
+        array: (N, C, S, S) memory-mapped (non-spatial: (N, C, H, W)), uint8 for [0, 1] or float32.
+        rows: (N,) position of each in the samples given.
+        groups: (N,) equal where two views are the same raw item.
+        skipped: Messages of the samples left out.
+        digest: Address of the content.
+    """
+
+    array: np.ndarray
+    rows: np.ndarray
+    groups: np.ndarray
+    skipped: tuple[str, ...]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def batch(self, indices: np.ndarray | Tensor) -> Tensor:
+        """(n,) positions -> (n, C, S, S) float32, as ``Modality.decode`` gave them."""
+        chosen = torch.from_numpy(self.array[np.asarray(indices)])
+        return chosen.float().div_(255) if chosen.dtype == torch.uint8 else chosen
+
+
+def decode_views(
+    samples: Sequence[Sample],
+    bound: BoundModality,
+    size: int,
+    *,
+    on_error: Literal["fail", "skip"],
+    progress: Progress,
+    title: str,
+) -> DecodedViews:
+    """Decode the modality's views of ``samples`` (those that have one), or find them in the cache.
+
+    Args:
+        size: Side in pixels of what the encoder will see.
+
+    Raises:
+        DataError: A view cannot be decoded (its key, view and path are named), or there is none.
+    """
+    rows = [row for row, sample in enumerate(samples) if bound.name in sample.views]
+    if not rows:
+        raise DataError(f"no sample of this split has a view called {bound.name!r}")
+    raws = [samples[row].views[bound.name] for row in rows]
+    names = [raw_digest(raw) for raw in raws]
+    keys = [samples[row].key for row in rows]
+    address = digest([VERSION, MARGIN, bound.identity, size, on_error, list_digest(names), list_digest(keys)])
+
+    def write(partial: Path) -> None:
+        _write(partial, keys, raws, bound, size, on_error, progress, title)
+
+    folder = cached_entry("decoded", address, write)
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    kept = np.asarray(index["kept"], dtype=np.int64)
+    _, groups = np.unique(np.asarray(names)[kept], return_inverse=True)
+    return DecodedViews(
+        np.load(folder / "views.npy", mmap_mode="r"),
+        np.asarray(rows)[kept],
+        groups.astype(np.int64),
+        tuple(index["skipped"]),
+        address,
+    )
+
+
+def decode_one(key: str, raw: Raw, bound: BoundModality) -> Tensor:
+    """One view as the modality decodes it, checked.
+
+    Raises:
+        DataError: Naming key, view and path.
+    """
+    where = f"{raw}" if isinstance(raw, Path) else f"sample {key!r}"
+    about = f" (sample {key!r}, view {bound.name!r})" if isinstance(raw, Path) else f" (view {bound.name!r})"
+    try:
+        value = bound.modality.decode(raw() if callable(raw) else raw)
+    except DataError as error:
+        raise DataError(f"{where}: {error.message}{about}", error.hint) from error
+    except Exception as error:  # whatever a decoder raises is about this one file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{where}: cannot be read as {bound.name}: {reason}{about}") from error
+    if not isinstance(value, Tensor) or value.ndim != 3 or value.dtype != torch.float32:
+        got = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise PluginError(f"modality {bound.name!r}: decode should return a (C, H, W) float32 tensor, got {got}")
+    if not torch.isfinite(value).all():
+        raise DataError(f"{where}: holds values that are not finite{about}")
+    return value
+
+
+def _write(
+    partial: Path,
+    keys: Sequence[str],
+    raws: Sequence[Raw],
+    bound: BoundModality,
+    size: int,
+    on_error: Literal["fail", "skip"],
+    progress: Progress,
+    title: str,
+) -> None:
+    side = _stored_side(decode_first(keys, raws, bound, on_error), size) if bound.modality.spatial else 0
+
+    def prepare(position: int) -> np.ndarray | DataError:
+        try:
+            view = decode_one(keys[position], raws[position], bound)
+        except DataError as error:
+            if on_error == "fail":
+                raise
+            return error
+        return _stored(view, bound.modality, side)
+
+    kept, skipped = _fill(partial, prepare, len(keys), progress, title)
+    index = {"kept": kept, "skipped": skipped, "modality": bound.identity, "title": title}
+    (partial / "index.json").write_text(json.dumps(index, default=str), encoding="utf-8")
+
+
+def _fill(
+    partial: Path,
+    prepare: Callable[[int], np.ndarray | DataError],
+    count: int,
+    progress: Progress,
+    title: str,
+) -> tuple[list[int], list[str]]:
+    """Decode in threads (codecs release the interpreter lock) into an array that is cut to what was readable."""
+    kept: list[int] = []
+    skipped: list[str] = []
+    out: np.memmap | None = None
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool, progress.track(title, count) as advance:
+        for start in range(0, count, 256):  # bounded: results wait in memory only so far ahead
+            block = range(start, min(start + 256, count))
+            for position, view in zip(block, pool.map(prepare, block), strict=True):
+                if isinstance(view, DataError):
+                    skipped.append(view.message)
+                    continue
+                if out is None:
+                    shape = (count, *view.shape)
+                    out = np.lib.format.open_memmap(partial / "views.npy", "w+", dtype=view.dtype, shape=shape)
+                if view.shape != out.shape[1:]:
+                    raise PluginError(f"decode should always return one shape: got {out.shape[1:]} and {view.shape}")
+                out[len(kept)] = view
+                kept.append(position)
+            advance(len(block), "")
+    if out is None:
+        raise DataError(f"none of the {count} samples could be read; the first: {skipped[0]}")
+    out.flush()
+    if len(kept) < count:
+        np.save(partial / "cut.npy", out[: len(kept)])
+        del out
+        os.replace(partial / "cut.npy", partial / "views.npy")
+    return kept, skipped
+
+
+def decode_first(
+    keys: Sequence[str], raws: Sequence[Raw], bound: BoundModality, on_error: Literal["fail", "skip"]
+) -> Tensor:
+    """The first view that can be read."""
+    for key, raw in zip(keys, raws, strict=True):
+        try:
+            return decode_one(key, raw, bound)
+        except DataError as error:
+            if on_error == "fail":
+                raise
+            last = error
+    raise DataError(f"none of the {len(keys)} samples could be read; the last: {last.message}", last.hint)
+
+
+def _stored_side(view: Tensor, size: int) -> int:
+    """Room for crops where the data has the detail, no blow-up where it has not."""
+    return max(size, min(round(MARGIN * size), max(view.shape[-2:])))
+
+
+def _stored(view: Tensor, modality: Modality, side: int) -> np.ndarray:
+    if modality.spatial:
+        view = modality.resize(view, side)
+        if view.ndim != 3 or view.shape[-1] < side or view.shape[-2] < side:
+            raise PluginError(f"resize(x, {side}) should return (C, {side}, {side}), got {tuple(view.shape)}")
+        top, left = (view.shape[-2] - side) // 2, (view.shape[-1] - side) // 2  # a resize of the short side only
+        view = view[:, top : top + side, left : left + side]
+    if modality.storage == "uint8":
+        view = (view.clamp(0, 1) * 255).round().byte()
+    array: np.ndarray = view.contiguous().numpy()
+    return array

@@ -1,0 +1,75 @@
+"""From decoded arrays to what an encoder sees: resize, geometry, augmentation, encoding, in whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .decoded import BoundModality, DecodedViews
+from .geometry import Geometry, apply_geometry, batched, draw_geometry
+
+
+class Views:
+    """Ready batches of one modality.
+
+    Args:
+        decoded: Its decoded views.
+        bound: The modality.
+        size: Side in pixels of what the encoder sees.
+        device: Where batches are made and augmented.
+    """
+
+    def __init__(self, decoded: DecodedViews, bound: BoundModality, size: int, device: torch.device) -> None:
+        self.decoded, self.modality, self.size, self.device = decoded, bound.modality, size, device
+        spatial = self.modality.spatial
+        self._resize: Callable[[Tensor, int], Tensor] | None = (
+            batched(self.modality.resize, decoded.array.shape[1]) if spatial else None
+        )
+
+    def __len__(self) -> int:
+        return len(self.decoded)
+
+    def plain(self, indices: np.ndarray | Tensor) -> Tensor:
+        """(n,) positions -> (n, channels, size, size), whole and unaugmented."""
+        x = self._load(indices)
+        if self._resize is not None and x.shape[-1] != self.size:
+            x = self._resize(x, self.size)
+        return self._encode(x)
+
+    def augmented(
+        self,
+        indices: np.ndarray | Tensor,
+        seed: int,
+        *,
+        area_min: float,
+        flip: bool,
+        geometry: Geometry | None = None,
+    ) -> Tensor:
+        """(n,) positions -> (n, channels, size, size); the same ``seed`` gives the same batch.
+
+        ``geometry`` imposes crops drawn elsewhere (a paired view's); otherwise they are drawn here.
+        """
+        x = self._load(indices)
+        if self._resize is not None:
+            drawn = torch.Generator().manual_seed(seed)
+            boxes = geometry or draw_geometry(len(x), drawn, area_min=area_min, flip=flip)
+            x = apply_geometry(x, boxes, self._resize, self.size)
+        generator = torch.Generator(device=x.device).manual_seed(seed + 1)
+        return self._encode(self.modality.augment(x, generator))
+
+    def chunks(self, batch_size: int = 256) -> Iterator[Tensor]:
+        """All views, plain, in order."""
+        for start in range(0, len(self), batch_size):
+            yield self.plain(np.arange(start, min(start + batch_size, len(self))))
+
+    def _load(self, indices: np.ndarray | Tensor) -> Tensor:
+        batch = self.decoded.batch(indices)
+        if self.device.type == "cuda":
+            return batch.pin_memory().to(self.device, non_blocking=True)
+        return batch.to(self.device)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        return self.modality.encode(x).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,150 @@
+"""Encoders from elsewhere: saved folders, pretrained teachers, and a student that starts from its source."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from .errors import ConfigError
+from .interfaces.encoder import Encoder
+from .interfaces.modality import Modality
+from .interfaces.timm_encoder import TimmEncoder
+
+
+def load_encoder(folder: str | Path) -> Encoder:
+    """An encoder that ``Encoder.save`` wrote (a run's ``source/`` or ``target/``), in eval mode.
+
+    Args:
+        folder: The encoder's folder. A timm folder (``save_for_hf``) works too.
+
+    Raises:
+        ConfigError: There is no encoder, or its weights do not fit.
+        PluginError: It needs a modality that is not installed.
+
+    Example::
+
+        encoder = cmcd_core.load_encoder("runs/…/target")
+        features = encoder(torch.rand(8, encoder.channels, 64, 64)).pooled  # (8, encoder.dim)
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    card = config.get("cmcd") or {}
+    encoder = _foreign(folder, card) if card.get("foreign") else TimmEncoder.from_folder(folder, config)
+    return encoder.eval()
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    try:
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{folder}: no encoder here (no config.json)", "An encoder's folder is a run's source/ or target/."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: not readable: {error}") from None
+    if not (folder / "model.safetensors").is_file():
+        raise ConfigError(f"{folder}: config.json has no model.safetensors beside it")
+    return config
+
+
+def _foreign(folder: Path, card: dict[str, Any]) -> Encoder:
+    """Rebuild an encoder that is no timm architecture through its modality's plugin."""
+    from .catalog import load
+
+    plugin = load().modality(card["modality"])
+    modality = plugin.build(plugin.options(**card.get("options", {})))
+    arguments = dict(card.get("arguments", {}))
+    encoder = modality.encoder(arguments.pop("architecture", None), None, **arguments)
+    encoder.load_state_dict(load_file(folder / "model.safetensors"))
+    return encoder
+
+
+def load_teacher(name: str, architecture: str | None, modality: Modality) -> Encoder:
+    """``--teacher``: an encoder folder, a .safetensors file, or a timm name (pretrained, from the hub).
+
+    Args:
+        name: What the user passed.
+        architecture: timm architecture of a file; None: taken from the file's name.
+
+    Raises:
+        ConfigError: It cannot be found, or its weights are of another architecture or channel count.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        encoder = load_encoder(path)
+    elif path.suffix == ".safetensors":
+        encoder = TimmEncoder(
+            architecture or architecture_in(path.name), in_chans=modality.channels, weights=_existing(path)
+        )
+    elif path.suffix or path.exists():
+        raise ConfigError(
+            f"--teacher {name}: expected a timm name, an encoder's folder or a .safetensors file",
+            "Other checkpoint formats can hold code; convert them to safetensors first.",
+        )
+    else:
+        encoder = TimmEncoder(name, in_chans=modality.channels, weights="pretrained")
+    if encoder.channels != modality.channels:
+        raise ConfigError(
+            f"--teacher {name} takes {encoder.channels} channels, but the source modality gives {modality.channels}"
+        )
+    return encoder.eval().requires_grad_(False)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ConfigError(f"--teacher {path}: no such file")
+    return path
+
+
+def architecture_in(file_name: str) -> str:
+    """The timm architecture that a file is named after: ``resnet18.a1_in1k.safetensors`` -> ``resnet18``.
+
+    Raises:
+        ConfigError: The name says nothing.
+    """
+    import timm
+
+    stem = file_name.removesuffix(".safetensors")
+    known = set(timm.list_models())
+    for candidate in (stem, stem.split(".")[0], stem.split("-")[0]):
+        if candidate in known:
+            return candidate
+    raise ConfigError(
+        f"--teacher {file_name}: the file's name does not say which timm architecture it holds",
+        "Name it with --teacher-architecture.",
+    )
+
+
+@torch.no_grad()
+def start_from(student: Encoder, source: Encoder) -> str:
+    """Copy the source's weights into the student wherever name and shape allow; say what happened.
+
+    A first convolution with other input channels gets the source's, summed over channels and spread evenly, as
+    timm does for pretrained weights.
+    """
+    own, given = student.state_dict(), source.state_dict()
+    copied, adapted = 0, []
+    for name, tensor in own.items():
+        other = given.get(name)
+        if other is None or not tensor.is_floating_point():
+            continue
+        if other.shape == tensor.shape:
+            tensor.copy_(other)
+            copied += 1
+        elif other.ndim == 4 and other.shape[0] == tensor.shape[0] and other.shape[2:] == tensor.shape[2:]:
+            tensor.copy_(other.sum(1, keepdim=True).expand_as(tensor) / tensor.shape[1])
+            adapted.append(f"{name} ({other.shape[1]} -> {tensor.shape[1]} channels)")
+            copied += 1
+    if not copied:
+        raise ConfigError(
+            "--init source: the student shares no weights with the source",
+            "Give both the same architecture (--student), or use --init random.",
+        )
+    total = sum(tensor.is_floating_point() for tensor in own.values())
+    summed = f"; summed over channels: {', '.join(adapted)}" if adapted else ""
+    return f"student starts from the source: {copied} of {total} tensors copied{summed}"

@@ -1,0 +1,128 @@
+"""What a run found, in memory and on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError
+from .run_folder import RunFolder, write_json
+
+if TYPE_CHECKING:
+    from .interfaces.encoder import Encoder
+    from .stages.evaluate import Scores, Splits
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+        folder: Where it lies.
+        values: The content of result.json.
+    """
+
+    folder: Path
+    values: dict[str, Any]
+
+    @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """One entry an encoder, task, protocol and label budget."""
+        return list(self.values["evaluations"])
+
+    def metric(self, encoder: str, name: str = "top1") -> float:
+        """The first evaluation's metric of one encoder ("distilled", "scratch", "untrained", "source").
+
+        Raises:
+            KeyError: The run has no such encoder or metric.
+        """
+        for entry in self.evaluations:
+            if entry["encoder"] == encoder:
+                return float(entry["metrics"][name])
+        raise KeyError(encoder)
+
+    def encoder(self, which: str = "target") -> Encoder:
+        """The run's ``"target"`` or ``"source"`` encoder, in eval mode."""
+        from .encoders import load_encoder
+
+        return load_encoder(self.folder / which)
+
+
+def load_run(folder: str | Path) -> Result:
+    """A finished run's result.
+
+    Raises:
+        ConfigError: The folder holds no finished run.
+    """
+    file = RunFolder(Path(folder)).result_file
+    try:
+        return Result(Path(folder), json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"{folder}: no finished run here (no result.json)") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: not readable: {error}") from None
+
+
+def environment(device: str, precision: str) -> dict[str, Any]:
+    """What the numbers depend on besides the configuration."""
+    import torch
+
+    packages = {name: version(name) for name in ("torch", "torchvision", "timm", "lightning-fabric", "numpy")}
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "precision": precision,
+        **packages,
+    }
+
+
+def evaluation_entry(
+    encoder: str, modality: str, task: str, protocol: str, budget: str, scores: Scores, splits: Splits
+) -> dict[str, Any]:
+    """One entry of result.json's ``evaluations``."""
+    return {
+        "encoder": encoder,
+        "modality": modality,
+        "task": task,
+        "protocol": protocol,
+        "labels": budget,
+        "n_train": scores.n_train,
+        "n_test": scores.n_test,
+        "classes": len(splits.classes) if splits.classes else None,
+        "draws": scores.draws,
+        "metrics": dict(scores.metrics),
+        "intervals": {name: list(ends) for name, ends in scores.intervals.items()},
+        "per_draw": list(scores.per_draw),
+        "chosen_on_val": list(scores.chosen),
+    }
+
+
+def write_evaluation(folder: Path, entry: Mapping[str, Any], scores: Scores, splits: Splits) -> None:
+    """``evaluations/<n>/``: the head, the classes, the predictions, and the encoder where it was trained too."""
+    import numpy as np
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / ".head.partial"
+    save_file({name: t.detach().cpu().contiguous() for name, t in scores.head.state_dict().items()}, partial)
+    os.replace(partial, folder / "head.safetensors")
+    arrays = {name: tensor.cpu().numpy() for name, tensor in scores.predictions.items()}
+    partial = folder / ".predictions.partial.npz"
+    arrays |= {"key": np.asarray(splits.test.keys), "target": splits.test.targets.numpy()}
+    np.savez_compressed(partial, allow_pickle=False, **arrays)
+    os.replace(partial, folder / "predictions.npz")
+    write_json(folder / "classes.json", list(splits.classes or ()))
+    if scores.encoder is not None:
+        scores.encoder.save(folder / "encoder")
+    write_json(folder / "evaluation.json", dict(entry))

@@ -1,0 +1,172 @@
+"""What a run leaves on disk. Every file appears whole or not at all; checkpoints are safetensors and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from .errors import CmcdError, ConfigError
+
+KEPT_CHECKPOINTS = 2
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically, its folder made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder; the paths in it are part of the contract."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def result_file(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out; the operating system frees the lock of a process that died.
+
+        Raises:
+            ConfigError: Another process is at work in this folder, or it cannot be written.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock", timeout=0)
+            lock.acquire()
+        except Timeout:
+            raise ConfigError(
+                f"{self.path}: another process is running in this folder", "Wait for it, or pass another --out."
+            ) from None
+        except OSError as error:
+            raise ConfigError(
+                f"--out {self.path}: cannot write there: {error.strerror or error}",
+                "Pass a folder that can be written.",
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def write_config(self, values: Mapping[str, Any]) -> None:
+        write_text(self.config_file, tomli_w.dumps(dict(values)))
+
+    def read_config(self) -> dict[str, Any]:
+        return tomllib.loads(self.config_file.read_text(encoding="utf-8"))
+
+    def log(self, stage: str, values: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl, flushed."""
+        with self.metrics_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"stage": stage, **values}) + "\n")
+            file.flush()
+
+    def rewind_log(self, stage: str, epochs: int) -> None:
+        """Drop a stage's lines from ``epochs`` on: they are about to be written again."""
+        if not self.metrics_file.is_file():
+            return
+        kept = []
+        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:  # the half line of a crash
+                continue
+            if entry.get("stage") != stage or entry.get("epoch", 0) < epochs:
+                kept.append(line)
+        write_text(self.metrics_file, "".join(f"{line}\n" for line in kept))
+
+    def checkpoints(self, stage: str) -> Checkpoints:
+        return Checkpoints(self.path / "checkpoints", stage)
+
+    def finished(self, stage: str, digest: str) -> dict[str, Any] | None:
+        """What :meth:`finish` recorded for this stage, if it was made from the same inputs."""
+        file = self.path / "checkpoints" / f"{stage}.done.json"
+        if not file.is_file():
+            return None
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return record if record.get("digest") == digest else None
+
+    def finish(self, stage: str, digest: str, values: Mapping[str, Any]) -> None:
+        """Record that a stage is done, so that a resumed run does not repeat it."""
+        write_json(self.path / "checkpoints" / f"{stage}.done.json", {"digest": digest, **values})
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The last checkpoints of one stage: tensors as safetensors, the rest as JSON beside them."""
+
+    folder: Path
+    stage: str
+
+    def save(self, epoch: int, tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+        """Keep the state after ``epoch`` epochs; the JSON file is written last and makes it count."""
+        from safetensors.torch import save_file
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self.folder / f"{self.stage}-{epoch:05d}.safetensors"
+        partial = target.with_suffix(f".{os.getpid()}.partial")
+        try:
+            save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, partial)
+            os.replace(partial, target)
+            write_json(target.with_suffix(".json"), {"epoch": epoch, **meta})
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise CmcdError(f"{target}: cannot write a checkpoint: {error.strerror or error}") from error
+        for old in self._numbers()[:-KEPT_CHECKPOINTS]:
+            self._file(old).with_suffix(".json").unlink(missing_ok=True)
+            self._file(old).unlink(missing_ok=True)
+
+    def latest(self, digest: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """(tensors, meta) of the newest checkpoint that can be read and belongs to ``digest``; else None."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        for number in reversed(self._numbers()):
+            try:
+                meta = json.loads(self._file(number).with_suffix(".json").read_text(encoding="utf-8"))
+                if meta.get("digest") != digest:
+                    continue
+                return load_file(self._file(number)), meta
+            except (OSError, SafetensorError, json.JSONDecodeError):  # truncated: the one before it serves
+                continue
+        return None
+
+    def clear(self) -> None:
+        """Delete this stage's checkpoints: its result is saved."""
+        for number in self._numbers():
+            self._file(number).with_suffix(".json").unlink(missing_ok=True)
+            self._file(number).unlink(missing_ok=True)
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{self.stage}-{number:05d}.safetensors"
+
+    def _numbers(self) -> list[int]:
+        names = self.folder.glob(f"{self.stage}-*.json")
+        return sorted(int(name.stem.rpartition("-")[2]) for name in names)

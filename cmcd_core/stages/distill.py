@@ -1,0 +1,201 @@
+"""Step 2: distil the frozen source into the target encoder on unlabelled pairs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from ..config import DistillConfig
+from ..data.bank import FeatureBank
+from ..data.views import Views
+from ..errors import ConfigError, DataError
+from ..interfaces.encoder import Encoder, Features
+from ..interfaces.objective import Objective
+from .training import History, Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
+
+SAMPLES_SEEN = 60_000
+OFFERED = frozenset({"momentum"})
+
+
+class WeightedSum(Objective):
+    """``0.5*cmc + cmd``: several objectives as one.
+
+    Args:
+        terms: (weight, key, objective) of each summand; ``key`` prefixes its diagnostics.
+    """
+
+    def __init__(self, terms: Sequence[tuple[float, str, Objective]]) -> None:
+        super().__init__()
+        self.weights = {key: weight for weight, key, _ in terms}
+        self.parts = nn.ModuleDict({key: objective for _, key, objective in terms})
+        self.needs = frozenset().union(*(objective.needs for _, _, objective in terms))
+
+    def attach(self, source: Encoder, target: Encoder, *, bank: Features | None, pairs: int, steps: int) -> None:
+        for _, objective in self._items():
+            objective.attach(source, target, bank=bank, pairs=pairs, steps=steps)
+
+    def forward(self, source: Features, target: Features) -> Tensor:
+        losses = [self.weights[key] * objective(source, target) for key, objective in self._items()]
+        return torch.stack(losses).sum()
+
+    def embed(self, source: Features, target: Features) -> tuple[Tensor, Tensor] | None:
+        """The first common space that a term has."""
+        spaces = (objective.embed(source, target) for _, objective in self._items())
+        return next((space for space in spaces if space is not None), None)
+
+    def after_step(self) -> None:
+        for _, objective in self._items():
+            objective.after_step()
+
+    def diagnostics(self) -> Mapping[str, float]:
+        return {f"{key}.{name}": value for key, part in self._items() for name, value in part.diagnostics().items()}
+
+    def _items(self) -> list[tuple[str, Objective]]:
+        return [(key, part) for key, part in self.parts.items() if isinstance(part, Objective)]
+
+
+class Student(nn.Module):
+    """The target encoder, the objective, and the EMA encoder where one is needed: what step 2 trains."""
+
+    def __init__(self, encoder: Encoder, objective: Objective, decay: float) -> None:
+        super().__init__()
+        self.encoder, self.objective, self.decay = encoder, objective, decay
+        self.momentum = copy.deepcopy(encoder).requires_grad_(False) if "momentum" in objective.needs else None
+
+    def forward(self, x: Tensor, source: Tensor, index: Tensor, group: Tensor, weight: Tensor) -> Tensor:
+        """(N, C, H, W) target batch and (N, D) source features -> scalar loss."""
+        seen = self.encoder(x)
+        smooth = None
+        if self.momentum is not None:
+            with torch.no_grad():
+                smooth = self.momentum(x).pooled
+        given = Features(pooled=source, index=index, group=group, weight=weight)
+        learnt = replace(given, pooled=seen.pooled, dense=seen.dense, momentum=smooth)
+        loss: Tensor = self.objective(given, learnt)
+        if loss.ndim:
+            raise ConfigError(f"the objective returned a tensor of shape {tuple(loss.shape)}, expected a scalar")
+        return loss
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Objective's queues, then the moving average."""
+        self.objective.after_step()
+        if self.momentum is not None:
+            for average, weight in zip(self.momentum.parameters(), self.encoder.parameters(), strict=True):
+                average.lerp_(weight, 1 - self.decay)
+            for copied, buffer in zip(self.momentum.buffers(), self.encoder.buffers(), strict=True):
+                copied.copy_(buffer)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Training pairs: positions of each in the source's and the target's decoded views, and the bank's order.
+
+    Attributes:
+        source: (N,) positions in the source's views and in the feature bank.
+        target: (N,) positions in the target's views.
+        unpaired: Positions of the source's views that belong to no pair.
+        group: (N,) equal where pairs share one source item; ``unpaired_group`` goes on for the unpaired ones.
+        weight: (N,) trust in each pair.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    unpaired: np.ndarray
+    group: np.ndarray
+    unpaired_group: np.ndarray
+    weight: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def match_pairs(source: Views, target: Views, weights: Sequence[float]) -> Pairs:
+    """Pair the views that belong to one sample.
+
+    Raises:
+        DataError: Fewer than two pairs.
+    """
+    _, at_source, at_target = np.intersect1d(source.decoded.rows, target.decoded.rows, return_indices=True)
+    if len(at_source) < 2:
+        raise DataError(
+            f"step 2 needs pairs, and {len(at_source)} training samples have both views",
+            "Check the metadata (or the file stems) with `cmcd run --dry-run`.",
+        )
+    unpaired = np.setdiff1d(np.arange(len(source)), at_source)
+    weight = np.asarray(weights, dtype=np.float32)[target.decoded.rows[at_target]]
+    groups = source.decoded.groups
+    return Pairs(at_source, at_target, unpaired, groups[at_source], groups[unpaired], weight)
+
+
+def epochs_of(config: DistillConfig, count: int) -> int:
+    """Epochs of step 2 for ``count`` pairs."""
+    return config.epochs if config.epochs is not None else min(120, max(20, round(SAMPLES_SEEN / max(1, count))))
+
+
+def distill(
+    fabric: Fabric,
+    source: Encoder,
+    target: Encoder,
+    objective: Objective,
+    bank: FeatureBank,
+    views: Views,
+    pairs: Pairs,
+    config: DistillConfig,
+    epochs: int,
+    *,
+    seed: int,
+    session: Session,
+) -> History:
+    """Train ``target`` and the objective's heads in place; ``source`` is only read, through its bank."""
+    if missing := objective.needs - OFFERED:
+        raise ConfigError(
+            f"the objective needs {', '.join(sorted(missing))} features, which step 2 does not hand over",
+            "This version offers pooled and momentum features.",
+        )
+    plan = Plan(
+        epochs=epochs,
+        steps_per_epoch=steps_an_epoch(len(pairs), config.batch_size),
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+    )
+    objective.attach(source, target, bank=_bank_features(bank, pairs), pairs=len(pairs), steps=plan.steps)
+    student = Student(target, objective, config.ema).to(memory_format=torch.channels_last)
+
+    def make(epoch: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        chosen_views = np.random.default_rng([seed, epoch, 1])
+        for number, rows in enumerate(shuffled_batches(len(pairs), config.batch_size, seed, epoch)):
+            x = views.augmented(
+                pairs.target[rows], batch_seed(seed, epoch, number), area_min=config.crop_min, flip=config.flip
+            )
+            features = bank.pooled(chosen_views.integers(bank.views, size=len(rows)), pairs.source[rows])
+            about = (torch.from_numpy(rows), torch.from_numpy(pairs.group[rows]), torch.from_numpy(pairs.weight[rows]))
+            yield len(rows), (x, *(t.to(x.device) for t in (features, *about)))
+
+    return fit(
+        fabric,
+        student,
+        plan,
+        make,
+        session=session,
+        title="2 distil into target",
+        after_step=student.after_step,
+        after_epoch=objective.diagnostics,
+    )
+
+
+def _bank_features(bank: FeatureBank, pairs: Pairs) -> Features:
+    """The bank in the order that objectives are promised: pairs first, unpaired source rows after them."""
+    order = np.concatenate([pairs.source, pairs.unpaired])
+    whole = bank.whole()
+    if not np.array_equal(order, np.arange(len(order))):  # the usual order stays memory-mapped
+        whole = whole[torch.from_numpy(order)]
+    group = torch.from_numpy(np.concatenate([pairs.group, pairs.unpaired_group]))
+    return Features(pooled=whole, index=torch.arange(len(order)), group=group)

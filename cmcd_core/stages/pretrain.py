@@ -1,0 +1,86 @@
+"""Step 1: self-supervised contrastive training of the source encoder (SimCLR), labels unused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from ..config import PretrainConfig
+from ..data.views import Views
+from ..errors import DataError
+from ..interfaces.encoder import Encoder, Features
+from ..interfaces.objective import Objective
+from .training import History, Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
+
+HEAD_WIDTH = 128
+SAMPLES_SEEN = 48_000
+
+
+class Contrast(nn.Module):
+    """Encoder, projection head (d -> d -> 128, dropped afterwards) and NT-Xent over two views."""
+
+    def __init__(self, encoder: Encoder, objective: Objective) -> None:
+        super().__init__()
+        self.encoder, self.objective = encoder, objective
+        self.head = nn.Sequential(
+            nn.Linear(encoder.dim, encoder.dim), nn.ReLU(inplace=True), nn.Linear(encoder.dim, HEAD_WIDTH)
+        )
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Two (N, C, H, W) views of the same samples -> scalar. One pass: BatchNorm sees both views together."""
+        projected = self.head(self.encoder(torch.cat([first, second])).pooled)
+        one, other = projected.chunk(2)
+        loss: Tensor = self.objective(Features(pooled=one), Features(pooled=other))
+        return loss
+
+
+def epochs_of(config: PretrainConfig, count: int, distill_epochs: int | None) -> int:
+    """Epochs of step 1 for ``count`` samples; ``--epochs`` caps the default."""
+    if config.epochs is not None:
+        return config.epochs
+    own = min(100, max(15, round(SAMPLES_SEEN / max(1, count))))
+    return own if distill_epochs is None else min(own, distill_epochs)
+
+
+def pretrain(
+    fabric: Fabric,
+    encoder: Encoder,
+    objective: Objective,
+    views: Views,
+    config: PretrainConfig,
+    epochs: int,
+    *,
+    seed: int,
+    session: Session,
+) -> History:
+    """Train ``encoder`` in place on two random views of each sample; its head is thrown away."""
+    count = len(views)
+    if count < 2:
+        raise DataError(f"step 1 needs at least 2 source samples, there are {count}")
+    plan = Plan(
+        epochs=epochs,
+        steps_per_epoch=steps_an_epoch(count, config.batch_size),
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+    )
+    make = _two_views(views, config, seed)
+    module = Contrast(encoder, objective).to(memory_format=torch.channels_last)
+    return fit(fabric, module, plan, make, session=session, title="1 pretrain source")
+
+
+def _two_views(
+    views: Views, config: PretrainConfig, seed: int
+) -> Callable[[int], Iterator[tuple[int, tuple[Any, ...]]]]:
+    def make(epoch: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        for number, rows in enumerate(shuffled_batches(len(views), config.batch_size, seed, epoch)):
+            at = batch_seed(seed, epoch, number)
+            yield (
+                len(rows),
+                tuple(views.augmented(rows, at + side, area_min=config.crop_min, flip=config.flip) for side in (0, 2)),
+            )
+
+    return make

@@ -1,0 +1,114 @@
+"""The demo data as a paired loader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from cmcd_core import PairedLoader, Sample, cache_folder
+
+from .cache import Array, Recipe, rendered
+from .shapes import CLASSES
+from .sound import wav_bytes
+
+SplitName = Literal["train", "val", "test"]
+
+
+class DemoSettings(Protocol):
+    """The options that `DemoLoader` reads."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def train(self) -> int: ...
+    @property
+    def val(self) -> int: ...
+    @property
+    def test(self) -> int: ...
+    @property
+    def noise(self) -> float: ...
+    @property
+    def shuffled(self) -> float: ...
+
+
+def image_sources(seed: int, count: int, shuffled: float) -> npt.NDArray[np.int64]:
+    """(count,) which scene's image goes with each scene's other modalities.
+
+    A share `shuffled` of the scenes (rounded, and never one scene alone) get the image of another one of
+    them: a derangement, so that none of these pairs is true. A larger share breaks the pairs of a smaller
+    one, and more.
+    """
+    sources = np.arange(count)
+    broken = round(min(max(shuffled, 0.0), 1.0) * count)
+    if broken == 1:
+        broken = min(2, count)
+    if broken < 2:
+        return sources
+    chosen = np.random.default_rng([seed, 0x5AFF]).permutation(count)[:broken]
+    sources[chosen] = np.roll(chosen, 1)  # along one random cycle nobody keeps its own
+    return sources
+
+
+class DemoSplit(Sequence[Sample]):
+    """Samples of one split, made on access; the arrays in them are read-only views of memory-mapped files."""
+
+    def __init__(self, name: str, arrays: dict[str, Array], sources: npt.NDArray[np.int64]) -> None:
+        self._name = name
+        self._arrays = arrays
+        self._sources = sources
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]  # negative indices, and IndexError beyond the ends
+        row = self._row
+        return Sample(
+            key=f"{self._name}-{i:06d}",
+            views={
+                "image": row("image", int(self._sources[i])),
+                "depth": row("depth", i),
+                "sketch": row("sketch", i),
+                "audio": partial(wav_bytes, row("audio", i)),
+            },
+            targets={"label": int(self._arrays["label"][i]), "mask": row("mask", i)},
+        )
+
+    def _row(self, name: str, index: int) -> npt.NDArray[Any]:
+        # A plain array, not a memmap: what copies or pickles it must not think that it holds the whole file.
+        return np.asarray(self._arrays[name][index])
+
+
+class DemoLoader(PairedLoader):
+    """Rendered scenes of ten object classes: image, depth (mm), sketch and sound, with label and mask.
+
+    `shuffled` breaks pairs of the training split only. Such a sample keeps the depth, sketch, sound, label
+    and mask of the scene in its key; its image is another scene's, of any class. Nothing is rendered anew for
+    it.
+    """
+
+    modalities = frozenset({"image", "depth", "sketch", "audio"})
+    aligned = frozenset({"image", "depth", "sketch"})
+
+    def __init__(self, options: DemoSettings) -> None:
+        self._options = options
+        self.classes = {"label": list(CLASSES), "mask": ["background", *CLASSES]}
+
+    def split(self, name: SplitName) -> Sequence[Sample]:
+        options = self._options
+        count = {"train": options.train, "val": options.val, "test": options.test}[name]
+        recipe = Recipe(options.seed, name, count, options.noise)
+        arrays = dict(rendered(recipe, Path(cache_folder("demo"))))
+        shuffled = options.shuffled if name == "train" else 0.0
+        return DemoSplit(name, arrays, image_sources(options.seed, count, shuffled))

@@ -1,0 +1,44 @@
+"""What the numbers of a depth file mean."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cmcd_core import DataError
+
+SATURATED = np.iinfo(np.uint16).max
+"""Sensors that count millimetres write the largest 16-bit number where they saw nothing: 65.5 m is out of reach."""
+
+
+def to_depth(values: np.ndarray, unit: str, *, metres: bool) -> np.ndarray:
+    """Numbers in ``unit`` -> a new float32 map: metres or relative, larger is farther, 0 is missing.
+
+    Raises:
+        DataError: ``metres`` are needed, but the map has no scale.
+    """
+    if unit == "auto":
+        unit = detect(values.dtype)
+        if metres and unit == "relative":
+            raise DataError(
+                "8-bit depth has no scale, but near, far or encoding 'log' need metres",
+                "Use 16-bit depth, say unit = 'mm' or 'm', or use encoding 'percentile' without near and far.",
+            )
+    depth = values.astype(np.float64)
+    depth[~(np.isfinite(depth) & (depth > 0))] = 0
+    match unit:
+        case "mm":
+            if values.dtype == np.uint16:
+                depth[values == SATURATED] = 0
+            depth /= 1000
+        case "relative" if values.dtype.kind in "ui":
+            depth /= np.iinfo(values.dtype).max
+        case "disparity":
+            np.divide(1, depth, out=depth, where=depth > 0)
+    return np.minimum(depth, np.finfo(np.float32).max).astype(np.float32)
+
+
+def detect(dtype: np.dtype) -> str:
+    """The unit that unit = "auto" takes numbers of this type to have."""
+    if dtype.kind == "f":
+        return "m"
+    return "relative" if dtype.itemsize == 1 else "mm"

@@ -1,0 +1,61 @@
+"""Candidate sets: what an anchor is compared with, softmax over them, and the mean over anchors."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def in_batch(like: Tensor, group: Tensor | None, *, include_self: bool) -> Tensor:
+    """(N, N) bool: may anchor i be compared with batch row j?
+
+    Rows of one group share one source item: they are no negatives of each other, so that only a row's own slot can
+    stay (``include_self``).
+    """
+    n = like.shape[0]
+    own = torch.eye(n, dtype=torch.bool, device=like.device)
+    others = ~own
+    if group is not None:
+        group = group.to(like.device)
+        if group.shape != (n,):
+            raise ValueError(f"group must be ({n},): got {tuple(group.shape)}")
+        others = group[:, None] != group[None, :]
+    return others | own if include_self else others
+
+
+def with_queue(allowed: Tensor, extra: int, exclude: Tensor | None) -> Tensor:
+    """Append ``extra`` queue columns to (N, N) ``allowed``; ``exclude`` (N or 1, K) marks those to leave out."""
+    shape = (allowed.shape[0], extra)
+    if exclude is None:
+        return torch.cat([allowed, allowed.new_ones(shape)], dim=1)
+    return torch.cat([allowed, ~exclude.expand(shape)], dim=1)
+
+
+def mask(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Put disallowed logits at the type's lowest finite value.
+
+    Minus infinity would make a row without any candidate NaN, in the gradient even where the value is thrown away.
+    """
+    return logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
+
+
+def log_softmax(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Log-probabilities over the allowed columns; 0 elsewhere, so that they drop out of p log q."""
+    return F.log_softmax(mask(logits, allowed), dim=-1).masked_fill(~allowed, 0.0)
+
+
+def softmax(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Probabilities over the allowed columns; 0 elsewhere, in a row without candidates too."""
+    return F.softmax(mask(logits, allowed), dim=-1).masked_fill(~allowed, 0.0)
+
+
+def row_weights(allowed: Tensor, weight: Tensor | None, like: Tensor) -> Tensor:
+    """(N,) weights that sum to one; anchors without a candidate get none, and no anchor at all gives zeros."""
+    present = allowed.any(dim=1).to(like.dtype)
+    if weight is not None:
+        if weight.shape != present.shape:
+            raise ValueError(f"weight must be ({present.shape[0]},): got {tuple(weight.shape)}")
+        present = present * weight.to(like)
+    total = present.sum()
+    return present / torch.where(total > 0, total, torch.ones_like(total))

@@ -1,0 +1,154 @@
+"""Regression: the target's features become the source's."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .operands import paired, unit
+
+
+def hint(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared error of the features as they are: mean over N and D of (a - b)².
+
+    Args:
+        a: (N, D) source features.
+        b: (N, D) target features.
+
+    Returns:
+        Scalar in [0, inf).
+
+    Raises:
+        ValueError: Shapes do not match.
+
+    Reference: Romero et al., "FitNets: Hints for Thin Deep Nets" (ICLR 2015); across modalities, Gupta et al., "Cross
+    Modal Distillation for Supervision Transfer" (CVPR 2016).
+    """
+    a, b = paired(a, b)
+    return F.mse_loss(b, a)
+
+
+def l2(a: Tensor, b: Tensor) -> Tensor:
+    """Mean distance of unit vectors, not squared: (1/N) sum_i ||a_i - b_i||.
+
+    Args:
+        a: (N, D) source features.
+        b: (N, D) target features.
+
+    Returns:
+        Scalar in [0, 2].
+
+    Raises:
+        ValueError: Shapes do not match.
+
+    Reference: Puy et al., "Three Pillars Improving Vision Foundation Model Distillation for Lidar" (ScaLR, CVPR 2024).
+    """
+    a, b = paired(a, b)
+    distances: Tensor = torch.linalg.vector_norm(unit(a) - unit(b), dim=1)
+    return distances.mean()
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Mean cosine distance: (1/N) sum_i (1 - cos(a_i, b_i)).
+
+    Args:
+        a: (N, D) source features.
+        b: (N, D) target features.
+
+    Returns:
+        Scalar in [0, 2].
+
+    Raises:
+        ValueError: Shapes do not match.
+    """
+    a, b = paired(a, b)
+    return 1 - (unit(a) * unit(b)).sum(dim=1).mean()
+
+
+def unic(a: Tensor, b: Tensor) -> Tensor:
+    """UNIC: half cosine distance, half smooth L1 of the features as they are.
+
+    Args:
+        a: (N, D) source features, standardised by the caller.
+        b: (N, D) target features.
+
+    Returns:
+        Scalar in [0, inf).
+
+    Raises:
+        ValueError: Shapes do not match.
+
+    Reference: Sariyildiz et al., "UNIC: Universal Classification Models via Multi-teacher Distillation" (ECCV 2024).
+    """
+    a, b = paired(a, b)
+    return 0.5 * cosine(a, b) + 0.5 * F.smooth_l1_loss(b, a)
+
+
+def socket(a: Tensor, b: Tensor) -> Tensor:
+    """SOCKET's feature term on paired data: the Frobenius norm ||a - b||_F, neither squared nor divided by N.
+
+    Args:
+        a: (N, D) source features.
+        b: (N, D) target features.
+
+    Returns:
+        Scalar in [0, inf).
+
+    Raises:
+        ValueError: Shapes do not match.
+
+    Reference: Ahmed et al., "Cross-Modal Knowledge Transfer Without Task-Relevant Source Data" (ECCV 2022).
+    """
+    a, b = paired(a, b)
+    norm: Tensor = torch.linalg.vector_norm(a - b)
+    return norm
+
+
+def srd(a: Tensor, b: Tensor) -> Tensor:
+    """Simple recipe: log of the summed fourth powers of the difference, both sides batch-normalised.
+
+    ``log sum_ik |bn(a)_ik - bn(b)_ik|^4``, with batch normalisation over the batch, without affine map, eps 1e-4.
+
+    Args:
+        a: (N, D) source features.
+        b: (N, D) target features, after a linear projection to D.
+
+    Returns:
+        Scalar; minus infinity would be reached at equality, so the sum is kept from zero by the type's smallest value.
+
+    Raises:
+        ValueError: Shapes do not match or N = 1.
+
+    Reference: Miles and Mikolajczyk, "Understanding the Role of the Projector in Knowledge Distillation" (AAAI 2024).
+    """
+    a, b = paired(a, b, least=2)
+    difference = batch_norm(a, eps=1e-4) - batch_norm(b, eps=1e-4)
+    return difference.pow(4).sum().clamp(min=torch.finfo(a.dtype).tiny).log()
+
+
+def vkd(a: Tensor, b: Tensor) -> Tensor:
+    """VkD: smooth L1 between the target and the layer-normalised source.
+
+    The layer normalisation has no affine map, eps 1e-5. The orthogonal projection that precedes it on the target's
+    side is the caller's head.
+
+    Args:
+        a: (N, D) source features.
+        b: (N, D) target features, after an orthogonal projection to D.
+
+    Returns:
+        Scalar in [0, inf).
+
+    Raises:
+        ValueError: Shapes do not match.
+
+    Reference: Miles et al., "VkD: Improving Knowledge Distillation using Orthogonal Projections" (CVPR 2024).
+    """
+    a, b = paired(a, b)
+    return F.smooth_l1_loss(b, F.layer_norm(a, a.shape[1:]))
+
+
+def batch_norm(x: Tensor, *, eps: float) -> Tensor:
+    """(N, D): each dimension to mean 0 and variance 1 over the batch, by the biased variance."""
+    return (x - x.mean(dim=0)) / torch.sqrt(x.var(dim=0, correction=0) + eps)

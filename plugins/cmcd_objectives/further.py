@@ -1,0 +1,111 @@
+"""Further candidates beyond the batch: a first-in-first-out queue, or the whole cached source bank."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cmcd_core import ConfigError, Features
+
+from .space import Space
+
+NOTHING = torch.iinfo(torch.int64).min  # an index or a group that no batch has
+
+
+class Queue(nn.Module):
+    """The last ``size`` source features (and, with ``target_width``, the targets' momentum features) of past batches.
+
+    Buffers, so that a resumed run goes on with the same queue.
+    """
+
+    source: Tensor
+    target: Tensor
+    index: Tensor
+    group: Tensor
+    count: Tensor
+    place: Tensor
+
+    def __init__(self, size: int, source_width: int, target_width: int = 0) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("source", torch.zeros(size, source_width))
+        self.register_buffer("target", torch.zeros(size, target_width))
+        self.register_buffer("index", torch.full((size,), NOTHING))
+        self.register_buffer("group", torch.full((size,), NOTHING))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("place", torch.zeros((), dtype=torch.int64))
+        self._waiting: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None] | None = None
+
+    def exclude(self, index: Tensor | None, group: Tensor | None) -> Tensor:
+        """(N or 1, K) bool: entries not filled yet, the batch's own, and those of the anchor's group."""
+        empty = torch.arange(self.size, device=self.count.device) >= self.count
+        return empty | same_items(self.index, self.group, index, group)
+
+    def remember(
+        self, source: Tensor, index: Tensor | None, group: Tensor | None, target: Tensor | None = None
+    ) -> None:
+        """Keep a batch until :meth:`enqueue`: it must not be its own further candidates."""
+        self._waiting = (source.detach(), None if target is None else target.detach(), index, group)
+
+    @torch.no_grad()
+    def enqueue(self) -> None:
+        """Put the waiting batch in, over the oldest entries; of a batch longer than the queue, its last rows."""
+        if self._waiting is None:
+            return
+        source, target, index, group = self._waiting
+        self._waiting = None
+        n = min(source.shape[0], self.size)
+        places = (self.place + torch.arange(n, device=self.place.device)) % self.size
+        self.source[places] = source[-n:].to(self.source)
+        if target is not None:
+            self.target[places] = target[-n:].to(self.target)
+        self.index[places] = NOTHING if index is None else index[-n:].to(self.index)
+        self.group[places] = NOTHING if group is None else group[-n:].to(self.group)
+        self.place.copy_((self.place + n) % self.size)
+        self.count.copy_((self.count + n).clamp(max=self.size))
+
+
+class Bank(nn.Module):
+    """All of the source's cached features. Not saved: the cache is there whenever training goes on."""
+
+    source: Tensor
+    index: Tensor
+    group: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("source", torch.zeros(0, width), persistent=False)
+        self.register_buffer("index", torch.zeros(0, dtype=torch.int64), persistent=False)
+        self.register_buffer("group", torch.zeros(0, dtype=torch.int64), persistent=False)
+
+    def fill(self, features: Tensor, bank: Features) -> None:
+        """Take in standardised ``features`` of ``bank``; without an index, a row's index is its place."""
+        device, rows = self.source.device, features.shape[0]
+        self.source = features.to(device)
+        self.index = torch.arange(rows, device=device) if bank.index is None else bank.index.to(self.index)
+        self.group = torch.full((rows,), NOTHING, device=device) if bank.group is None else bank.group.to(self.group)
+
+    def exclude(self, index: Tensor | None, group: Tensor | None) -> Tensor:
+        """(N or 1, M) bool: the batch's own rows and those of the anchor's group."""
+        return same_items(self.index, self.group, index, group)
+
+
+def fill_bank(name: str, further: Bank, space: Space, bank: Features | None) -> None:
+    """Take the cached source features in; ``name`` is the objective's, for messages."""
+    if bank is None:
+        raise ConfigError(
+            f"objective.{name}.queue=bank needs the source's cached features, and there are none",
+            f"Give the queue a size, such as -o objective.{name}.queue=4096",
+        )
+    further.fill(space.bank(bank), bank)
+
+
+def same_items(indices: Tensor, groups: Tensor, index: Tensor | None, group: Tensor | None) -> Tensor:
+    """(N or 1, K) bool: entries that are in the batch by ``index`` (for every anchor: the batch's own copy is a
+    candidate already), or of anchor i's ``group``."""
+    same = torch.zeros(1, indices.shape[0], dtype=torch.bool, device=indices.device)
+    if index is not None:
+        same = same | torch.isin(indices, index.to(indices))
+    if group is not None:
+        same = same | (group.to(groups)[:, None] == groups)
+    return same
