@@ -1,8 +1,8 @@
 """The sound of the main object when it is struck, by modal synthesis: a sum of decaying sines.
 
-What shape decides: the ratios of the partials (bars, plates, shells and solids ring differently) and, with
-size, the pitch. What substance decides: how long and how bright it rings. Where it is struck, and how hard,
-decides the strengths of the partials. So one class has many sounds; size or substance alone tell no class.
+Shape decides the ratios of the partials (bars, plates, shells and solids ring differently) and, with size and
+substance, pitch and damping. Where and how hard the object is struck decides the strengths of the partials.
+So one class has many sounds, and neither pitch nor length alone tells it.
 """
 
 from __future__ import annotations
@@ -36,20 +36,35 @@ _RATIOS: dict[str, tuple[float, ...]] = {
     "dumbbell": (1.0, 2.756, 5.404, 8.933, 9.4, 10.1, 11.2, 13.34),
     "stairs": (1.0, 1.12, 2.5, 2.71, 4.6, 4.88, 7.2, 7.5),
 }
+# Factors of pitch and of damping: hollow things are low, thin free ones ring on, blocks are dead.
+_SHAPES: dict[str, tuple[float, float]] = {
+    "mug": (1.6, 0.8),
+    "bottle": (1.2, 0.6),
+    "chair": (0.85, 1.8),
+    "table": (0.7, 1.3),
+    "lamp": (1.1, 0.6),
+    "car": (0.6, 1.1),
+    "house": (0.5, 2.2),
+    "snowman": (0.9, 3.0),
+    "dumbbell": (1.4, 0.45),
+    "stairs": (0.75, 2.0),
+}
 # Wood, metal, glass, plastic: factor of the pitch, damping a second there, growth of damping with frequency.
-_SUBSTANCES = np.array([[0.8, 26.0, 0.9], [1.25, 6.0, 0.35], [1.5, 11.0, 0.5], [0.65, 38.0, 1.1]])
+_SUBSTANCES = np.array([[0.9, 18.0, 0.8], [1.1, 7.0, 0.4], [1.2, 10.0, 0.5], [0.8, 24.0, 0.9]])
 
 
 def strike(batch: SceneBatch, draws: Draws, noise: float) -> Sound:
     """(N, 8000) samples at 16 kHz. `noise` raises hiss and hum and weakens the object."""
     ratios = np.array([_RATIOS[CLASSES[scene.label]] for scene in batch.scenes])
+    shape = np.array([_SHAPES[CLASSES[scene.label]] for scene in batch.scenes])
     substance = _SUBSTANCES[[scene.substance for scene in batch.scenes]]
     size = np.array([scene.size for scene in batch.scenes])
     u = draws.modes.astype(np.float64)
-    pitch = 150.0 * substance[:, 0] / size * np.exp(0.7 * (u[:, 0] - 0.5))
-    frequency = pitch[:, None] * ratios * (1.0 + 0.05 * (u[:, 1:9] - 0.5))
-    damping = substance[:, 1:2] * np.exp(u[:, 9:10] - 0.5) * (frequency / pitch[:, None]) ** substance[:, 2:3]
-    strength = (0.15 + u[:, 10:18] ** 2) / np.sqrt(ratios)
+    pitch = 240.0 * shape[:, 0] * substance[:, 0] / np.sqrt(size) * np.exp(0.3 * (u[:, 0] - 0.5))
+    frequency = pitch[:, None] * ratios * (1.0 + 0.03 * (u[:, 1:9] - 0.5))
+    dead = shape[:, 1] * substance[:, 1] * np.exp(0.7 * (u[:, 9] - 0.5))
+    damping = dead[:, None] * (frequency / pitch[:, None]) ** substance[:, 2:3]
+    strength = (0.3 + 0.7 * u[:, 10:18]) / np.sqrt(ratios)
     strength[frequency > 0.45 * RATE] = 0.0
     onset = 0.01 + 0.09 * u[:, 18]
 
