@@ -13,6 +13,11 @@ from .errors import ConfigError
 from .grammar import Term, parse_data, parse_expression, parse_labels
 
 SCHEMA = 1
+PRETRAIN_SAMPLES, DISTILL_SAMPLES = 48_000, 60_000
+"""Samples seen by default in steps 1 and 2, whatever the data's size."""
+
+MARGIN = 1.25
+"""Decoded views are kept this much larger than the encoders see them, so that crops keep their detail."""
 
 
 class Section(BaseModel):
@@ -109,6 +114,13 @@ class PretrainConfig(Section):
     crop_min: float = Field(0.3, gt=0, le=1, description="Smallest share of the area that a crop keeps.")
     flip: bool = Field(True, description="Mirror views left-right at random.")
 
+    def epochs_for(self, count: int, cap: int | None) -> int:
+        """Epochs for ``count`` samples; ``--epochs`` caps the default."""
+        if self.epochs is not None:
+            return self.epochs
+        own = min(100, max(15, round(PRETRAIN_SAMPLES / max(1, count))))
+        return own if cap is None else min(own, cap)
+
 
 class DistillConfig(Section):
     """``[distill]``: step 2, from the frozen source into the target on unlabelled pairs."""
@@ -124,6 +136,10 @@ class DistillConfig(Section):
     crop_min: float = Field(0.4, gt=0, le=1, description="Smallest share of the area that a crop keeps.")
     flip: bool = Field(True, description="Mirror views left-right at random.")
     ema: float = Field(0.99, ge=0, lt=1, description="Decay of the EMA target encoder, where an objective needs one.")
+
+    def epochs_for(self, count: int) -> int:
+        """Epochs for ``count`` pairs."""
+        return self.epochs if self.epochs is not None else min(120, max(20, round(DISTILL_SAMPLES / max(1, count))))
 
 
 class EvaluateConfig(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,12 @@ from .run_folder import RunFolder
 
 
 def run(
-    config: RunConfig, *, resume: bool = False, progress: Progress | None = None, catalog: Catalog | None = None
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    catalog: Catalog | None = None,
+    announce: Callable[[Resolved, Path], None] = lambda resolved, folder: None,
 ) -> Result:
     """Run the method: pretrain the source (or take a teacher), distil, evaluate with few labels.
 
@@ -26,6 +31,7 @@ def run(
         resume: Go on in an existing ``config.run.out``; a finished run is returned as it is.
         progress: Told of the work; silent by default.
         catalog: Plugins to choose from; default: all that are installed.
+        announce: Called once everything is checked, with what will run and the folder it goes to.
 
     Returns:
         The result, which also lies in the run's folder.
@@ -55,6 +61,7 @@ def run(
         if folder.result_file.exists():
             progress.note(f"{folder.path} is finished already; nothing to do")
             return load_run(folder.path)
+    announce(resolved, folder.path)
     with folder.locked():
         from .steps import Steps
 

@@ -70,7 +70,7 @@ class Steps:
         if config.teacher:
             return self.teacher(bench)
         views = bench.views("source", "train")
-        epochs = step_one.epochs_of(config, len(views), self.resolved.config.distill.epochs)
+        epochs = config.epochs_for(len(views), self.resolved.config.distill.epochs)
         seed = bench.seed_for("pretrain")
         inputs = digest([config.model_dump(mode="json"), epochs, seed, bench.source.identity, views.decoded.digest])
         if record := self.folder.finished("pretrain", inputs):
@@ -105,7 +105,7 @@ class Steps:
         views, source_views = bench.views("target", "train"), bench.views("source", "train")
         weights = [sample.weight for sample in bench.samples("train")]
         pairs = step_two.match_pairs(source_views, views, weights)
-        epochs = step_two.epochs_of(config, len(pairs))
+        epochs = config.epochs_for(len(pairs))
         objectives = [[term.weight, term.key, chosen.identity] for term, chosen in self.resolved.objectives]
         inputs = digest(
             [config.model_dump(mode="json"), epochs, seed, objectives, weights_digest(source), bench.target.identity,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..cache import cached_entry
+from ..config import MARGIN
 from ..errors import DataError, PluginError
 from ..interfaces.loader import Raw, Sample
 from ..interfaces.modality import Modality
@@ -22,8 +23,6 @@ from ..progress import Progress
 from .digest import digest, list_digest, raw_digest
 
 VERSION = 1
-MARGIN = 1.25
-"""Views are kept this much larger than the encoders see them, so that crops keep their detail."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from ..interfaces.encoder import Encoder, Features
 from ..interfaces.objective import Objective
 from .training import History, Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
-SAMPLES_SEEN = 60_000
 OFFERED = frozenset({"momentum"})
 
 
@@ -133,11 +132,6 @@ def match_pairs(source: Views, target: Views, weights: Sequence[float]) -> Pairs
     weight = np.asarray(weights, dtype=np.float32)[target.decoded.rows[at_target]]
     groups = source.decoded.groups
     return Pairs(at_source, at_target, unpaired, groups[at_source], groups[unpaired], weight)
-
-
-def epochs_of(config: DistillConfig, count: int) -> int:
-    """Epochs of step 2 for ``count`` pairs."""
-    return config.epochs if config.epochs is not None else min(120, max(20, round(SAMPLES_SEEN / max(1, count))))
 
 
 def distill(

@@ -17,7 +17,6 @@ from ..interfaces.objective import Objective
 from .training import History, Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
 HEAD_WIDTH = 128
-SAMPLES_SEEN = 48_000
 
 
 class Contrast(nn.Module):
@@ -36,14 +35,6 @@ class Contrast(nn.Module):
         one, other = projected.chunk(2)
         loss: Tensor = self.objective(Features(pooled=one), Features(pooled=other))
         return loss
-
-
-def epochs_of(config: PretrainConfig, count: int, distill_epochs: int | None) -> int:
-    """Epochs of step 1 for ``count`` samples; ``--epochs`` caps the default."""
-    if config.epochs is not None:
-        return config.epochs
-    own = min(100, max(15, round(SAMPLES_SEEN / max(1, count))))
-    return own if distill_epochs is None else min(own, distill_epochs)
 
 
 def pretrain(

@@ -97,7 +97,7 @@ def _material(u: Dice, axes: tuple[Point, Point], frequency: float, room: bool =
         first = [grey + u(-0.09, 0.05) for _ in range(3)]
     else:
         bright, shade = u(0.2, 0.75), u(0.6, 0.9)
-        first = [bright * u(0.05, 1.0) for _ in range(3)]
+        first = [bright * u(0.55, 1.0) for _ in range(3)]
     # Most second colours are shades of the first: strong patterns everywhere would drown the shapes.
     strong = not room and u.chance(0.15)
     second = [u(0.05, 0.9) for _ in range(3)] if strong else [c * shade for c in first]
@@ -115,8 +115,8 @@ def _axes(u: Dice, flat: bool = False) -> tuple[Point, Point]:
 def _clutter(u: Dice, size: float, azimuth: float, ground: float) -> list[Thing]:
     """Small things around the object; `ground` is the camera's distance along the floor."""
     things: list[Thing] = []
-    for k in range(u.integer(1, 3)):
-        occluding = k == 0 and u.chance(0.4)
+    for k in range(u.integer(1, 2)):
+        occluding = k == 0 and u.chance(0.3)
         width = size * (u(0.18, 0.36) if occluding else u(0.15, 0.45))
         angle = azimuth + (u(-0.8, 0.8) if occluding else u(0.9, 2 * math.pi - 0.9))
         away = 0.42 * size + 0.5 * width + size * u(0.0, 0.25 if occluding else 0.8)
@@ -151,7 +151,7 @@ def sample_scene(seed: int, split: str, index: int) -> Scene:
     matrix, centre = parts.normalised(turn)
     size = 0.35 * math.exp(u(0, 1.15))
     height = float((centre[:, 2] + np.abs(matrix[:, 2]).sum(axis=1)).max()) * size
-    fill = u(0.75, 1.15)
+    fill = u(1.0, 1.35)
     distance = max(0.5 * size / (HALF_FIELD * fill), 0.62)
     rotation, position, azimuth = _camera(u, distance, height / 2, max(0.22, 1.0 - fill))
 

@@ -1,0 +1,187 @@
+"""What a person sees: bars with an estimate of what is left, a closing table, what to type next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from ..progress import Advance, Progress
+
+if TYPE_CHECKING:
+    from ..resolve import Resolved
+    from ..result import Result
+
+ORDER = ("distilled", "scratch", "untrained", "source")
+ABOUT = {
+    "distilled": "taught by the source on unlabelled pairs, then frozen",
+    "scratch": "same architecture, same labels, nothing else",
+    "untrained": "same architecture, random weights, frozen",
+    "source": "the teacher on its own modality, for reference",
+}
+
+
+class Terminal(Progress):
+    """Bars and notes on stderr, results on stdout. Without a terminal: one plain line a finished step."""
+
+    def __init__(self, *, quiet: bool, results_to_stderr: bool) -> None:
+        self.quiet = quiet
+        self.folder: Path | None = None
+        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.out = self.err if results_to_stderr else Console(highlight=False)
+        if not self.out.is_terminal and "COLUMNS" not in os.environ:
+            self.out = Console(stderr=results_to_stderr, highlight=False, width=100)
+        self.bars: Bars | None = None
+
+    def start(self, resolved: Resolved, folder: Path) -> None:
+        """Say what is about to happen, on which data, and where it goes."""
+        self.folder = folder
+        demo = resolved.loader_part.name == "demo"
+        data = "the embedded demo data (generated; pass --data for yours)" if demo else resolved.data_name
+        self.note(
+            f"cmcd: {resolved.source.name} -> {resolved.target.name} on {data}\n"
+            f"objective {resolved.config.objective.expression}, seed {resolved.config.run.seed}, folder {folder}"
+        )
+
+    @contextmanager
+    def track(self, title: str, total: int) -> Iterator[Advance]:
+        began, last = time.perf_counter(), ""
+        if self.quiet:
+            yield lambda steps, detail: None
+            return
+        bars = self._bars()
+        task = bars.add_task(title, total=total, detail="")
+
+        def advance(steps: int, detail: str) -> None:
+            nonlocal last
+            last = detail
+            bars.update(task, advance=steps, detail=detail)
+
+        yield advance
+        bars.remove_task(task)
+        tail = f"  ({last})" if last else ""
+        self._line(f"{title:<28} {time.perf_counter() - began:6.1f} s{tail}")
+
+    def note(self, text: str) -> None:
+        if not self.quiet:
+            self._line(text)
+
+    def close(self) -> None:
+        """Take the bars away."""
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+
+    def plan(self, resolved: Resolved, estimate: Mapping[str, str]) -> None:
+        """``--dry-run``: the configuration on stdout, the estimate on stderr."""
+        self.out.out(tomli_w.dumps(resolved.config.to_mapping()), end="", highlight=False)
+        for note in resolved.loader.notes:
+            self.err.out(note, highlight=False)
+        for name, text in estimate.items():
+            self.err.out(f"{name:<8} {text}", highlight=False)
+
+    def interrupted(self, values: Mapping[str, Any]) -> None:
+        """Ctrl-C or SIGTERM: nothing is lost, and how to go on."""
+        self.err.out("interrupted; the last epoch is saved", highlight=False)
+        if self.folder is not None:
+            self.err.out(f"go on with: cmcd run --out {shlex.quote(str(self.folder))} --resume", highlight=False)
+
+    def result(self, result: Result) -> None:
+        """The closing table, the comparison in words, the seconds a step, the folder, and what to type next."""
+        values = result.values
+        if values["evaluations"]:
+            self.out.print(scores_table(values))
+            for line in verdicts(values):
+                self.out.print(line)
+        seconds = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in values["seconds"].items())
+        self.out.print(f"seconds: {seconds}; {sum(values['seconds'].values()):.0f} s in all")
+        folder = shlex.quote(str(result.folder))
+        self.out.print(f"folder:  {escape(folder)}", soft_wrap=True)
+        self.out.print("next:", style="bold")
+        demo = values["data"] == "demo"
+        again = "--data YOUR_FOLDER" if demo else "--labels 5 --labels 100%"
+        source, target = values["source"], values["target"]
+        for command, why in (
+            (f"cmcd run --source {source} --target {target} {again}", "your own pairs" if demo else "more budgets"),
+            (f"cmcd run -c {folder}/config.toml", "this very run again"),
+            (f'python -c "import cmcd_core; print(cmcd_core.load_encoder({str(result.folder / "target")!r}))"',
+             "use the encoder"),
+        ):  # fmt: skip
+            self.out.print(f"  {escape(command)}   [dim]# {why}[/dim]", soft_wrap=True)
+
+    def _bars(self) -> Bars:
+        if self.bars is None:
+            columns = (
+                TextColumn("{task.description:<28}"),
+                BarColumn(24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[detail]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
+            self.bars = Bars(*columns, console=self.err, transient=True, disable=not self.err.is_terminal)
+            self.bars.start()
+        return self.bars
+
+    def _line(self, text: str) -> None:
+        self.err.print(escape(text), soft_wrap=True)
+
+
+def scores_table(values: Mapping[str, Any]) -> Table:
+    """Encoder, protocol, labels, primary metrics with 95 % intervals."""
+    first = values["evaluations"][0]
+    title = f"{values['source']} -> {values['target']}: {first['task']}, {first['n_test']} test samples"
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for column in ("encoder", "sees", "protocol", "labels"):
+        table.add_column(column)
+    for name in first["metrics"]:
+        table.add_column(f"{name.replace('_', ' ')}, 95 % interval" if name == "top1" else name.replace("_", " "))
+    table.add_column("draws", justify="right")
+    rows = sorted(values["evaluations"], key=lambda e: (e["task"], e["labels"], rank(e["encoder"])))
+    for entry in rows:
+        cells = []
+        for name, value in entry["metrics"].items():
+            low, high = entry["intervals"][name]
+            cells.append(f"{value:.3f}  [{low:.3f}, {high:.3f}]" if name == "top1" else f"{value:.3f}")
+        labels = entry["labels"] if "%" in entry["labels"] else f"{entry['labels']} a class"
+        table.add_row(
+            entry["encoder"],
+            entry["modality"],
+            entry["protocol"],
+            f"{labels} ({entry['n_train']})",
+            *map(escape, cells),
+            str(entry["draws"]),
+            style="bold" if entry["encoder"] == "distilled" else None,
+        )
+    return table
+
+
+def rank(encoder: str) -> int:
+    """The order of rows: what the user came for first."""
+    return ORDER.index(encoder) if encoder in ORDER else len(ORDER)
+
+
+def verdicts(values: Mapping[str, Any]) -> list[str]:
+    """Did it pay? In words, with the paired interval."""
+    out = []
+    for entry in sorted(values["comparisons"], key=lambda e: rank(e["over"])):
+        low, high = entry["interval"]
+        points, ends = entry["difference"] * 100, f"{low * 100:+.1f} to {high * 100:+.1f}"
+        word = "better than" if low > 0 else "worse than" if high < 0 else "not clearly different from"
+        out.append(
+            f"distilled is {word} {entry['over']} with {entry['labels']} labels: {points:+.1f} points of "
+            f"{entry['metric']} (95 % interval {ends}, paired)"
+        )
+    return out

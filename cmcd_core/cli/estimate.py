@@ -1,0 +1,37 @@
+"""What a run will take, before torch is imported: rough, from counts alone."""
+
+from __future__ import annotations
+
+import os
+
+from ..config import MARGIN
+from ..resolve import Resolved
+
+IMAGES_A_SECOND_A_CORE = 500.0
+"""Training images of 64 px through the default network on one ordinary CPU core."""
+
+
+def estimate(resolved: Resolved) -> dict[str, str]:
+    """Name -> text for time, disk and memory."""
+    config, train = resolved.config, resolved.loader.split("train")
+    sources = sum(resolved.source.name in sample.views for sample in train)
+    pairs = sum({resolved.source.name, resolved.target.name} <= sample.views.keys() for sample in train)
+    side = config.run.size
+    pretrain = 0 if config.pretrain.teacher else config.pretrain.epochs_for(sources, config.distill.epochs)
+    distill = config.distill.epochs_for(pairs)
+    images = 2 * pretrain * sources + distill * pairs + config.distill.views * sources
+    seconds = images * (side / 64) ** 2 / (IMAGES_A_SECOND_A_CORE * (os.cpu_count() or 1))
+    stored = round(MARGIN * side) ** 2
+    disk = (sources * 3 + pairs * 4) * stored + sources * config.distill.views * 512 * 4
+    memory = 1.2e9 + config.distill.batch_size * 2 * (side / 64) ** 2 * 4e6
+    step_one = "step 1 skipped (teacher)" if config.pretrain.teacher else f"step 1: {pretrain} epochs"
+    return {
+        "data": f"{len(train)} training samples, {pairs} pairs; {step_one}; step 2: {distill} epochs",
+        "time": f"about {_minutes(seconds)} of training for the default networks on {os.cpu_count()} cores",
+        "disk": f"about {disk / 1e6:.0f} MB of cache, and the run's folder",
+        "memory": f"about {memory / 1e9:.1f} GB",
+    }
+
+
+def _minutes(seconds: float) -> str:
+    return f"{max(10, round(seconds, -1)):.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,135 @@
+"""``cmcd plugins``: what is installed, what is broken and why, what each part's options are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..catalog import Catalog
+    from ..plugin import Options
+
+
+@click.group(short_help="What is installed: list, show.")
+def plugins() -> None:
+    """What is installed, and each part's options."""
+
+
+@plugins.command("list", short_help="All plugins, broken ones too.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_(as_json: bool) -> int:
+    """All plugins with their distribution, status and what they provide; exit code 0 whatever is broken."""
+    import json
+
+    from ..catalog import load
+
+    found = load().plugins
+    rows: list[dict[str, Any]] = [
+        {
+            "plugin": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "status": plugin.status,
+            "provides": plugin.provides,
+            "reason": plugin.reason,
+        }
+        for plugin in found
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return 0
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("plugin", "from", "status", "provides")
+    for row in rows:
+        provides = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in row["provides"].items())
+        status = row["status"] if row["status"] == "ok" else f"[red]{row['status']}[/red]"
+        table.add_row(
+            row["plugin"], f"{row['distribution']} {row['version']}", status, escape(provides or row["reason"])
+        )
+    Console().print(table)
+    return 0
+
+
+@plugins.command(short_help="One part's options.")
+@click.argument("name")
+def show(name: str) -> int:
+    """What NAME is (a modality, loader, objective, task, or plugin) and its options."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from ..catalog import KINDS, load
+
+    catalog = load()
+    owner, _, wanted = name.rpartition(":")
+    shown = [
+        (kind, plugin, part)
+        for kind in KINDS
+        for plugin, part in catalog.all(kind)
+        if (part.name == wanted and owner in ("", plugin.name)) or (not owner and plugin.name == name)
+    ]
+    if not shown:
+        raise unknown(name, catalog)
+    console = Console(highlight=False)
+    for kind, plugin, part in shown:
+        console.print(
+            f"[bold]{part.name}[/bold], {kind} of {plugin.distribution} {plugin.version}: {escape(part.summary)}"
+        )
+        section = {"modality": "source or target", "loader": "data"}.get(kind, f"{kind}.{part.name}")
+        if part.options.model_fields:
+            console.print(f"options, as -o {section}.KEY=VALUE or in TOML under \\[{section}]:")
+            console.print(option_table(part.options))
+        else:
+            console.print("no options")
+    return 0
+
+
+def unknown(name: str, catalog: Catalog) -> Exception:
+    """An error that lists every name there is, nearest first, and the plugins that did not load."""
+    from difflib import get_close_matches
+
+    from ..catalog import KINDS
+    from ..errors import PluginError
+
+    for plugin in catalog.plugins:
+        if plugin.name == name:
+            return PluginError(f"plugin {name!r} is {plugin.status}: {plugin.reason}")
+    names = sorted({part.name for kind in KINDS for _, part in catalog.all(kind)})
+    near = get_close_matches(name, names, 1)
+    meant = f"Did you mean {near[0]!r}? " if near else ""
+    return PluginError(f"nothing called {name!r} is installed", f"{meant}Installed: {', '.join(names)}.")
+
+
+def option_table(options: type[Options]) -> Table:
+    """Name, type, default, bounds and description of each option."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("option", "type", "default", "description")
+    properties = options.model_json_schema().get("properties", {})
+    for name, field in options.model_fields.items():
+        table.add_row(
+            name,
+            escape(type_text(properties.get(name, {}))),
+            escape(repr(field.default)),
+            escape(field.description or ""),
+        )
+    return table
+
+
+def type_text(schema: dict[str, Any]) -> str:
+    """A JSON schema in a few words: ``number > 0``, ``"fail" | "skip"``."""
+    if "anyOf" in schema:
+        return " | ".join(type_text(part) for part in schema["anyOf"])
+    if "enum" in schema:
+        return " | ".join(repr(value) for value in schema["enum"])
+    if "const" in schema:
+        return repr(schema["const"])
+    bounds = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+    parts = [f"{sign} {schema[key]:g}" for key, sign in bounds.items() if key in schema]
+    return " ".join([str(schema.get("type", "any")).replace("null", "none"), *parts])
