@@ -16,6 +16,8 @@ from .grammar import Term
 from .interfaces.loader import PairedLoader
 from .plugin import Descriptor, LoaderPlugin, Options
 
+DEMO = "datasets:demo"
+"""The data of a run that names none."""
 CONTRAST = "objectives:nt_xent"
 """The loss of step 1, an objective like any other."""
 
@@ -95,13 +97,11 @@ def resolve(config: RunConfig, catalog: Catalog) -> Resolved:
 
 
 def _loader(config: RunConfig, catalog: Catalog) -> tuple[Plugin, LoaderPlugin[Any]]:
-    if config.data.loader:
-        plugin, part = catalog.find("loader", config.data.loader)
+    root = config.data.options.get("root")
+    if name := config.data.loader or (None if root else DEMO):
+        plugin, part = catalog.find("loader", name)
         assert isinstance(part, LoaderPlugin)
         return plugin, part
-    root = config.data.options.get("root")
-    if not root:
-        raise ConfigError("data: needs a loader or a root", "Pass --data PATH, or leave it out for the demo data.")
     path = Path(str(root)).expanduser()
     if not path.exists():
         raise DataError(f"--data {root}: no such file or folder")

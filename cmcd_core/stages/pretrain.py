@@ -26,7 +26,11 @@ class Contrast(nn.Module):
         super().__init__()
         self.encoder, self.objective = encoder, objective
         self.head = nn.Sequential(
-            nn.Linear(encoder.dim, encoder.dim), nn.ReLU(inplace=True), nn.Linear(encoder.dim, HEAD_WIDTH)
+            nn.Linear(encoder.dim, encoder.dim, bias=False),
+            nn.BatchNorm1d(encoder.dim),
+            nn.ReLU(inplace=True),
+            nn.Linear(encoder.dim, HEAD_WIDTH, bias=False),
+            nn.BatchNorm1d(HEAD_WIDTH),
         )
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def _rotation(yaw: float, tip: float = 0.0) -> Floats:
 
 def _camera(u: Dice, distance: float, height: float, free: float) -> tuple[Floats, Floats, float]:
     """Rotation world → camera (3, 3), position (3,), azimuth. `free` is the room left around the object."""
-    azimuth, elevation, roll = u(0, 2 * math.pi), math.radians(u(12, 38)), math.radians(u(-7, 7))
+    azimuth, elevation, roll = u(-0.2, 0.2), math.radians(u(14, 32)), math.radians(u(-7, 7))
     ca, sa, ce, se = math.cos(azimuth), math.sin(azimuth), math.cos(elevation), math.sin(elevation)
     position = np.array([distance * ce * ca, distance * ce * sa, height + distance * se])
     # Off-centre objects: turn the camera a little, by at most the free part of the frame.
@@ -93,13 +93,13 @@ def _material(u: Dice, axes: tuple[Point, Point], frequency: float, room: bool =
     elif style > 0.6:
         weights = (0.1, 0.15, 0.5)
     if room:
-        grey, shade = u(0.6, 0.95), u(0.88, 0.98)
-        first = [grey + u(-0.09, 0.05) for _ in range(3)]
+        grey, shade = u(0.75, 0.95), u(0.9, 0.98)
+        first = [grey + u(-0.04, 0.04) for _ in range(3)]
     else:
-        bright, shade = u(0.2, 0.75), u(0.6, 0.9)
-        first = [bright * u(0.55, 1.0) for _ in range(3)]
+        bright, shade = u(0.3, 0.6), u(0.7, 0.9)
+        first = [bright * u(0.85, 1.0) for _ in range(3)]
     # Most second colours are shades of the first: strong patterns everywhere would drown the shapes.
-    strong = not room and u.chance(0.15)
+    strong = not room and u.chance(0.05)
     second = [u(0.05, 0.9) for _ in range(3)] if strong else [c * shade for c in first]
     (ax, ay, az), (bx, by, bz) = axes
     return [ax * w, ay * w, az * w, u(0, 6.3), bx * w, by * w, bz * w, u(0, 6.3), *weights, *first, *second]
@@ -115,7 +115,7 @@ def _axes(u: Dice, flat: bool = False) -> tuple[Point, Point]:
 def _clutter(u: Dice, size: float, azimuth: float, ground: float) -> list[Thing]:
     """Small things around the object; `ground` is the camera's distance along the floor."""
     things: list[Thing] = []
-    for k in range(u.integer(1, 2)):
+    for k in range(u.integer(0, 2)):
         occluding = k == 0 and u.chance(0.3)
         width = size * (u(0.18, 0.36) if occluding else u(0.15, 0.45))
         angle = azimuth + (u(-0.8, 0.8) if occluding else u(0.9, 2 * math.pi - 0.9))
@@ -145,11 +145,11 @@ def sample_scene(seed: int, split: str, index: int) -> Scene:
     parts = Parts()
     BUILDERS[CLASSES[label]](parts, u)
     tipped = u.chance(0.06)
-    turn = _rotation(u(0, 2 * math.pi), 0.0)
+    turn = _rotation(u(-0.55, 0.55), 0.0)
     if tipped:
         turn = _rotation(u(0, 2 * math.pi)) @ _rotation(u(0, 2 * math.pi), math.pi / 2)
     matrix, centre = parts.normalised(turn)
-    size = 0.35 * math.exp(u(0, 1.15))
+    size = 0.7 * math.exp(u(0, 0.8))
     height = float((centre[:, 2] + np.abs(matrix[:, 2]).sum(axis=1)).max()) * size
     fill = u(1.0, 1.35)
     distance = max(0.5 * size / (HALF_FIELD * fill), 0.62)

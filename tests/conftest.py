@@ -1,0 +1,96 @@
+"""What every test has: a cache of its own, a tiny paired data set, and real data where it is there."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REAL = Path(os.environ.get("CMCD_DATA") or Path(__file__).parents[2] / "shared" / "data")
+ROWS = {"train": 48, "val": 12, "test": 12}
+CLASSES = ("bright", "dark", "ring")
+SIDE = 24
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One cache for the session: a user's own is neither read nor filled. Subprocesses inherit it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CMCD_CACHE", str(folder))
+        for name in ("CMCD_PLUGINS", "CMCD_STRICT"):
+            patch.delenv(name, raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data sets; the test is skipped where there is none."""
+    if not REAL.is_dir():
+        pytest.skip(f"no real data at {REAL}: put the data sets' folder there, or name it in CMCD_DATA")
+    return REAL
+
+
+@pytest.fixture(scope="session")
+def data(data_root: Path) -> Callable[[str], Path]:
+    """``data("tools_objects")``: the folder of one real data set."""
+
+    def folder(name: str) -> Path:
+        if not (data_root / name).is_dir():
+            pytest.skip(f"no {name} under {data_root}: get it, or name another folder of data sets in CMCD_DATA")
+        return data_root / name
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 + 12 + 12 pairs of image (RGB PNG) and depth (16-bit mm) of three classes, 24 px. Read only.
+
+    A disc, a darker disc far away, or a ring; its place, size and colours vary, so that the classes can be learnt from
+    either modality. One row of train lacks its image, one its depth.
+    """
+    root = tmp_path_factory.mktemp("tiny")
+    write_tiny(root)
+    return root
+
+
+def write_tiny(root: Path, seed: int = 0) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    for name in ("image", "depth"):
+        (root / name).mkdir(parents=True)
+    rows = []
+    for split, count in ROWS.items():
+        for number in range(count):
+            key, kind = f"{split}{number:03d}", number % len(CLASSES)
+            colour, depth = scene(kind, rng)
+            Image.fromarray(colour).save(root / "image" / f"{key}.png")
+            Image.fromarray(depth).save(root / "depth" / f"{key}.png")
+            image, deep = f"image/{key}.png", f"depth/{key}.png"
+            if split == "train" and number >= count - 2:
+                image, deep = ("", deep) if number % 2 else (image, "")
+            rows.append([key, split, CLASSES[kind], image, deep])
+    with (root / "metadata.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "split", "label", "image_file_name", "depth_file_name"])
+        writer.writerows(rows)
+    (root / "dataset.toml").write_text('aligned = ["image", "depth"]\n[depth]\nunit = "mm"\n')
+
+
+def scene(kind: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(S, S, 3) uint8 and (S, S) uint16: what one thing of class ``kind`` looks like and how far away it is."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    centre, radius = rng.uniform(10, 14, 2), rng.uniform(6, 8)
+    distance = np.hypot(y - centre[0], x - centre[1])
+    inside = distance < radius if kind < 2 else (distance < radius) & (distance > radius - 3)
+    paint = {0: 220, 1: 90, 2: 220}[kind] + rng.uniform(-15, 15, 3)
+    colour = np.where(inside[..., None], paint, 150) + rng.normal(0, 6, (SIDE, SIDE, 3))
+    depth = np.where(inside, {0: 900, 1: 2600, 2: 900}[kind] + rng.uniform(-80, 80), 1800)
+    depth = depth + rng.normal(0, 15, (SIDE, SIDE))
+    return colour.clip(0, 255).astype(np.uint8), depth.astype(np.uint16)
