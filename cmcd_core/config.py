@@ -13,11 +13,14 @@ from .errors import ConfigError
 from .grammar import Term, parse_data, parse_expression, parse_labels
 
 SCHEMA = 1
-PRETRAIN_SAMPLES, DISTILL_SAMPLES = 48_000, 60_000
+PRETRAIN_SAMPLES, DISTILL_SAMPLES = 32_000, 30_000
 """Samples seen by default in steps 1 and 2, whatever the data's size."""
 
 MARGIN = 1.25
 """Decoded views are kept this much larger than the encoders see them, so that crops keep their detail."""
+
+DEFAULT_SIZES = (32, 64)
+"""Bounds of the default picture side: bigger costs more than small encoders gain from a few thousand pairs."""
 
 
 class Section(BaseModel):
@@ -106,8 +109,8 @@ class PretrainConfig(Section):
     teacher_architecture: str | None = Field(None, description="timm architecture of a .safetensors teacher.")
     architecture: str | None = Field(None, description="timm architecture of the source encoder; None: a slim ResNet.")
     model_args: dict[str, Any] = Field({}, description="Arguments of that architecture.")
-    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 48,000 samples seen, 15 to 100 epochs.")
-    batch_size: int = Field(128, ge=2, description="Samples a step (two views of each).")
+    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 32,000 samples seen, 15 to 100 epochs.")
+    batch_size: int = Field(64, ge=2, description="Samples a step (two views of each).")
     lr: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     temperature: float = Field(0.2, gt=0, description="Temperature of NT-Xent.")
@@ -128,8 +131,8 @@ class DistillConfig(Section):
     student: str | None = Field(None, description="timm architecture of the target encoder; None: a slim ResNet.")
     model_args: dict[str, Any] = Field({}, description="Arguments of that architecture.")
     init: Literal["source", "random"] = Field("random", description="Start from the source's weights where they fit.")
-    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 60,000 samples seen, 20 to 120 epochs.")
-    batch_size: int = Field(128, ge=2, description="Pairs an optimiser step, over all processes.")
+    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 30,000 samples seen, 15 to 120 epochs.")
+    batch_size: int = Field(64, ge=2, description="Pairs an optimiser step, over all processes.")
     lr: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     views: int = Field(4, ge=1, le=64, description="Fixed views of each source sample, computed once by the teacher.")
@@ -139,7 +142,7 @@ class DistillConfig(Section):
 
     def epochs_for(self, count: int) -> int:
         """Epochs for ``count`` pairs."""
-        return self.epochs if self.epochs is not None else min(120, max(20, round(DISTILL_SAMPLES / max(1, count))))
+        return self.epochs if self.epochs is not None else min(120, max(15, round(DISTILL_SAMPLES / max(1, count))))
 
 
 class EvaluateConfig(Section):
@@ -174,7 +177,12 @@ class RunSection(Section):
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         "auto", description="Floating-point precision; auto is 32-true on a CPU, bf16-mixed where a GPU has it."
     )
-    size: int = Field(64, ge=16, le=1024, description="Side in pixels of what the encoders see.")
+    size: int | None = Field(
+        None,
+        ge=16,
+        le=1024,
+        description="Side in pixels of what the encoders see; None: the target pictures' own, within 32 to 64.",
+    )
     source_size: int | None = Field(
         None, ge=16, le=1024, description="Side in pixels of what the source encoder sees; None: size, or 128 for a "
         "teacher (its patch size allowing)."

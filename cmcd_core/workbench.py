@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from .config import RunSection
-from .data.decoded import BoundModality, decode_views
+from .config import DEFAULT_SIZES, RunSection
+from .data.decoded import BoundModality, decode_first, decode_views
 from .data.views import Views
 from .errors import CmcdError, ConfigError, PluginError
 from .interfaces.encoder import Encoder
@@ -19,7 +20,7 @@ from .interfaces.loader import Sample, Split
 from .interfaces.modality import Modality
 from .interfaces.objective import Objective
 from .interfaces.task import Task
-from .plugin import Widths
+from .plugin import LoaderOptions, Widths
 from .progress import Progress
 from .resolve import Chosen, Resolved
 
@@ -63,15 +64,27 @@ class Workbench:
     def seed(self) -> int:
         return self.resolved.config.run.seed
 
-    @property
+    @cached_property
     def size(self) -> int:
-        return self.resolved.config.run.size
+        """Side in pixels of what the target encoder sees: as configured, else the first picture's, within bounds."""
+        low, high = DEFAULT_SIZES
+        if (configured := self.resolved.config.run.size) or not self.target.modality.spatial:
+            return configured or high
+        samples = (s for s in self.samples("train") if self.target.name in s.views)
+        first = decode_first(((s.key, s.views[self.target.name]) for s in samples), self.target, self.on_error)
+        return min(high, max(low, int(first.shape[-2]), int(first.shape[-1])))
+
+    @property
+    def on_error(self) -> Literal["fail", "skip"]:
+        options = self.resolved.loader_part.options
+        assert isinstance(options, LoaderOptions)
+        return options.on_error
 
     @property
     def source_size(self) -> int:
         """A pretrained teacher gets bigger pictures: each is looked at once only."""
-        run, teacher = self.resolved.config.run, self.resolved.config.pretrain.teacher
-        return run.source_size or (max(run.size, TEACHER_SIZE) if teacher else run.size)
+        own, teacher = self.resolved.config.run.source_size, self.resolved.config.pretrain.teacher
+        return own or (max(self.size, TEACHER_SIZE) if teacher else self.size)
 
     def seed_for(self, purpose: str) -> int:
         """An independent seed for each purpose, from the run's."""
@@ -90,7 +103,7 @@ class Workbench:
                 samples,
                 bound,
                 size,
-                on_error=getattr(self.resolved.loader_part.options, "on_error", "fail"),
+                on_error=self.on_error,
                 progress=self.progress,
                 title=f"decode {bound.name}, {split}",
             )

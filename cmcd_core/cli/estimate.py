@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..config import MARGIN
+from ..config import DEFAULT_SIZES, MARGIN
 from ..resolve import Resolved
 
 IMAGES_A_SECOND_A_CORE = 500.0
@@ -16,7 +16,7 @@ def estimate(resolved: Resolved) -> dict[str, str]:
     config, train = resolved.config, resolved.loader.split("train")
     sources = sum(resolved.source.name in sample.views for sample in train)
     pairs = sum({resolved.source.name, resolved.target.name} <= sample.views.keys() for sample in train)
-    side = config.run.size
+    side = config.run.size or DEFAULT_SIZES[1]
     pretrain = 0 if config.pretrain.teacher else config.pretrain.epochs_for(sources, config.distill.epochs)
     distill = config.distill.epochs_for(pairs)
     images = 2 * pretrain * sources + distill * pairs + config.distill.views * sources

@@ -57,7 +57,7 @@ FLAGS: dict[str, str] = {
 @click.option("--student", metavar="NAME", help="timm architecture of the target encoder.  [default: a slim ResNet]")
 @click.option("--init", type=click.Choice(["source", "random"]), help="Where the student starts.  [default: random]")
 @click.option("--epochs", type=int, metavar="N", help="Epochs of step 2 (and at most of step 1).")
-@click.option("--batch-size", type=int, metavar="N", help="Pairs a step.  [default: 128]")
+@click.option("--batch-size", type=int, metavar="N", help="Pairs a step.  [default: 64]")
 @click.option("--seed", type=int, metavar="N", help="Seed of all randomness.  [default: 0]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.  [default: runs/…]")
 @click.option("--resume", is_flag=True, help="Go on in --out where it stopped.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +135,9 @@ def _write(
     progress: Progress,
     title: str,
 ) -> None:
-    side = _stored_side(decode_first(keys, raws, bound, on_error), size) if bound.modality.spatial else 0
+    side = (
+        _stored_side(decode_first(zip(keys, raws, strict=True), bound, on_error), size) if bound.modality.spatial else 0
+    )
 
     def prepare(position: int) -> np.ndarray | DataError:
         try:
@@ -188,18 +190,21 @@ def _fill(
     return kept, skipped
 
 
-def decode_first(
-    keys: Sequence[str], raws: Sequence[Raw], bound: BoundModality, on_error: Literal["fail", "skip"]
-) -> Tensor:
-    """The first view that can be read."""
-    for key, raw in zip(keys, raws, strict=True):
+def decode_first(views: Iterable[tuple[str, Raw]], bound: BoundModality, on_error: Literal["fail", "skip"]) -> Tensor:
+    """The first of some (key, raw) views that can be read.
+
+    Raises:
+        DataError: None can, or one cannot and ``on_error`` is ``"fail"``.
+    """
+    last = DataError(f"there is no view called {bound.name!r}")
+    for key, raw in views:
         try:
             return decode_one(key, raw, bound)
         except DataError as error:
             if on_error == "fail":
                 raise
             last = error
-    raise DataError(f"none of the {len(keys)} samples could be read; the last: {last.message}", last.hint)
+    raise DataError(f"no {bound.name} view could be read; the last: {last.message}", last.hint)
 
 
 def _stored_side(view: Tensor, size: int) -> int:

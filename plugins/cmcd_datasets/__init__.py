@@ -57,7 +57,7 @@ class DemoOptions(LoaderOptions):
     train: int = Field(2000, ge=1, description="Scenes for training.")
     val: int = Field(300, ge=0, description="Scenes for validation.")
     test: int = Field(600, ge=0, description="Scenes for testing.")
-    noise: float = Field(0.3, ge=0, le=1, description="Strength of each sensor's noise.")
+    noise: float = Field(0.5, ge=0, le=1, description="Strength of each sensor's noise.")
     shuffled: float = Field(
         0.0, ge=0, le=1, description="Share of the training pairs that are broken: the image of another scene."
     )

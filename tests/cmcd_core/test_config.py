@@ -12,6 +12,7 @@ import pytest
 import tomli_w
 
 from cmcd_core import ConfigError, RunConfig
+from cmcd_core.config import DISTILL_SAMPLES, PRETRAIN_SAMPLES
 
 FULL: dict[str, Any] = {
     "source": {"name": "image", "blur": 0.25},
@@ -146,21 +147,31 @@ def test_a_config_does_not_change() -> None:
         config.run.seed = 3  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(
-    ("epochs", "count", "cap", "expected"),
-    [(None, 48_000, None, 15), (None, 1_200, None, 40), (None, 10, None, 100), (None, 10, 7, 7), (None, 48_000, 99, 15)]
-    + [(3, 10, None, 3), (30, 10, 7, 30), (0, 10, None, 0)],
-)
-def test_pretraining_epochs(epochs: int | None, count: int, cap: int | None, expected: int) -> None:
-    config = RunConfig(target="depth", pretrain={"epochs": epochs})
-    assert config.pretrain.epochs_for(count, cap) == expected
+def test_epochs_as_asked() -> None:
+    config = RunConfig(target="depth", pretrain={"epochs": 3}, distill={"epochs": 0})
+    assert (config.pretrain.epochs_for(10, None), config.pretrain.epochs_for(10, 2)) == (3, 3)
+    assert config.distill.epochs_for(10) == 0
 
 
-@pytest.mark.parametrize(
-    ("epochs", "count", "expected"), [(None, 600_000, 20), (None, 2_000, 30), (None, 0, 120), (5, 2_000, 5), (0, 9, 0)]
-)
-def test_distillation_epochs(epochs: int | None, count: int, expected: int) -> None:
-    assert RunConfig(target="depth", distill={"epochs": epochs}).distill.epochs_for(count) == expected
+def test_default_epochs_see_about_as_many_samples_whatever_the_datas_size() -> None:
+    config = RunConfig(target="depth")
+    for epochs, seen in (
+        (config.distill.epochs_for, DISTILL_SAMPLES),
+        (lambda count: config.pretrain.epochs_for(count, None), PRETRAIN_SAMPLES),
+    ):
+        for count in (700, 1000, 1500):
+            assert abs(epochs(count) * count / seen - 1) < 0.05
+        counts = [0, 1, 100, 1_000, 10_000, 1_000_000]
+        assert sorted((epochs(count) for count in counts), reverse=True) == [epochs(count) for count in counts]
+        assert epochs(0) == epochs(1) <= 120
+        assert epochs(10**6) >= 5
+
+
+def test_the_cap_lowers_the_default_of_step_one_only() -> None:
+    config = RunConfig(target="depth").pretrain
+    own = config.epochs_for(100, None)
+    assert config.epochs_for(100, own - 1) == own - 1
+    assert config.epochs_for(100, own + 1) == own
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,10 @@ def test_data_that_nobody_reads(resolved: Any, tmp_path: Path) -> None:
     assert "metadata.csv" in message
 
 
-def test_data_without_loader_or_root(resolved: Any) -> None:
-    assert "needs a loader or a root" in fails(resolved, ConfigError, data={})
+def test_without_loader_or_root_it_is_the_demo(resolved: Any) -> None:
+    found = resolved(data={"train": 4, "val": 1, "test": 1})
+    assert (found.loader_part.name, found.loader_part.options.train) == ("demo", 4)
+    assert found.data_name == "demo"
 
 
 def test_the_folder_is_recognised_and_its_root_absolute(
@@ -103,7 +105,8 @@ def test_the_folder_is_recognised_and_its_root_absolute(
 
 def test_too_few_pairs(resolved: Any, tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text(
-        "id,split,image_file_name,depth_file_name\na,train,a.png,a_d.png\nb,train,b.png,\nc,test,c.png,c_d.png\n"
+        "id,split,image_file_name,depth_file_name\na,train,a.png,a_d.png\nb,train,b.png,\n"
+        "c,test,c.png,c_d.png\nd,val,c.png,c_d.png\n"
     )
     for name in ("a.png", "a_d.png", "b.png", "c.png", "c_d.png"):
         (tmp_path / name).write_bytes(b"x")

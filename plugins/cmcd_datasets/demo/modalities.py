@@ -40,11 +40,11 @@ _SMOOTH = {SIZE: _smoother(SIZE), FINE: _smoother(FINE)}
 class Draws:
     """The sensors' randomness for a batch of N scenes, before `noise` decides how much of it is felt."""
 
-    image: Floats32  # (N, 64, 64, 3) normal
+    image: Floats32  # (N, 48, 48, 3) normal
     camera: Floats32  # (N,) uniform
-    depth: Floats32  # (N, 64, 64) normal
-    dropout: Floats32  # (N, 64, 64) uniform
-    grain: Floats32  # (N, 64, 64) normal
+    depth: Floats32  # (N, 48, 48) normal
+    dropout: Floats32  # (N, 48, 48) uniform
+    grain: Floats32  # (N, 48, 48) normal
     fields: Floats32  # (N, 6, COARSE, COARSE) normal knots of smooth fields
     sound: Floats32  # (N, SAMPLES) normal
     modes: Floats32  # (N, 64) uniform
@@ -92,7 +92,7 @@ def _pooled(fine: Floats32) -> Floats32:
 
 
 def image(batch: SceneBatch, buffers: Buffers, draws: Draws) -> Bytes:
-    """(N, 64, 64, 3) RGB: procedural textures, one distant light, a dark contact shadow, camera noise."""
+    """(N, 48, 48, 3) RGB: procedural textures, one distant light, a dark contact shadow, camera noise."""
     line, _ = ray_grid()
     table, rows, depth = batch.materials, buffers.material, buffers.depth
     x, y = line[None, None, :] * depth, line[None, :, None] * depth
@@ -135,7 +135,7 @@ def _corners(fine: Floats32) -> list[Floats32]:
 
 
 def true_depth(buffers: Buffers) -> Floats32:
-    """(N, 64, 64) metres: the second-nearest of a pixel's four rays.
+    """(N, 48, 48) metres: the second-nearest of a pixel's four rays.
 
     So an object shows where it covers half a pixel, as in the mask, and no depth lies between two surfaces.
     """
@@ -155,7 +155,7 @@ def _grown(flags: Flags) -> Flags:
 
 
 def depth(buffers: Buffers, draws: Draws, noise: float) -> Millimetres:
-    """(N, 64, 64) millimetres, 0 where missing, as a structured-light sensor gives it.
+    """(N, 48, 48) millimetres, 0 where missing, as a structured-light sensor gives it.
 
     Errors: white and smooth noise that grow with distance squared, and steps of disparity. Holes: along
     occlusion edges, on grazing surfaces, in smooth blobs, and beyond the sensor's range (the only ones at
@@ -186,7 +186,7 @@ def depth(buffers: Buffers, draws: Draws, noise: float) -> Millimetres:
 
 
 def mask(batch: SceneBatch, buffers: Buffers) -> Bytes:
-    """(N, 64, 64) class ids: 0 room and clutter, 1 + label the main object, 255 ignored.
+    """(N, 48, 48) class ids: 0 room and clutter, 1 + label the main object, 255 ignored.
 
     Ignored are pixels of which exactly half the rays meet the object: neither answer would be wrong. Clutter
     is background because it has no class of its own: the task is to find the one thing that has, and to name
@@ -219,7 +219,7 @@ def _lines(buffers: Buffers, axis: int, drawn: Flags) -> Flags:
 
 
 def sketch(buffers: Buffers, draws: Draws, noise: float) -> Bytes:
-    """(N, 64, 64) dark lines on light paper.
+    """(N, 48, 48) dark lines on light paper.
 
     Outlines and creases of the main object, in most scenes of the clutter too, in some of the room. `noise`
     makes the hand shake, leaves strokes out and roughens the paper.

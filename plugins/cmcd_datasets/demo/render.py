@@ -16,7 +16,7 @@ import numpy.typing as npt
 from .parts import BALL, BOX, FRUSTUM, OPEN_BOTTOM, OPEN_TOP
 from .scenes import HALF_FIELD, Floats32, Ints, SceneBatch
 
-SIZE = 64  # pixels of every picture that comes out
+SIZE = 48  # pixels of every picture that comes out
 SUPER = 2  # rays a pixel along each axis
 FINE = SIZE * SUPER
 NEAR = 0.05  # metres; nothing nearer is seen

@@ -18,7 +18,7 @@ import pytest
 from cmcd_datasets.demo import cache, modalities
 from cmcd_datasets.demo.cache import Recipe, render_scenes, render_split, rendered
 from cmcd_datasets.demo.loader import DemoLoader, image_sources
-from cmcd_datasets.demo.render import render
+from cmcd_datasets.demo.render import SIZE, render
 from cmcd_datasets.demo.scenes import FIRST_CLUTTER, FIRST_OBJECT, HALF_FIELD, SceneBatch, sample_scene
 from cmcd_datasets.demo.shapes import CLASSES
 
@@ -149,14 +149,14 @@ def test_sketch_lines_lie_on_outlines_and_creases(clean: dict[str, Any]) -> None
     _, buffers = buffers_of(range(30))
     everything = np.ones(buffers.group.shape, dtype=bool)
     edges = modalities._lines(buffers, 1, everything) | modalities._lines(buffers, 2, everything)
-    coarse = edges.reshape(30, 64, 2, 64, 2).any(axis=(2, 4))
+    coarse = edges.reshape(30, SIZE, 2, SIZE, 2).any(axis=(2, 4))
     ink = clean["sketch"][:30] < 200
     assert ink.mean() > 0.01
     assert (ink & ~coarse).sum() == 0
     main = (buffers.group >= FIRST_OBJECT) & (buffers.group < FIRST_CLUTTER)
     outline = np.zeros_like(main)
     outline[:, :, :-1] = main[:, :, :-1] != main[:, :, 1:]
-    outline = outline.reshape(30, 64, 2, 64, 2).any(axis=(2, 4))
+    outline = outline.reshape(30, SIZE, 2, SIZE, 2).any(axis=(2, 4))
     assert ink[outline].mean() > 0.95  # a clean sketch draws the whole outline
 
 
@@ -193,7 +193,7 @@ def test_units_are_millimetres_within_the_sensor_range(clean: dict[str, Any], us
 
 def test_the_image_is_varied(usual: dict[str, Any]) -> None:
     image = usual["image"]
-    assert image.shape[1:] == (64, 64, 3)
+    assert image.shape[1:] == (SIZE, SIZE, 3)
     assert image.dtype == np.uint8
     assert (image.std(axis=(1, 2)).max(axis=1) > 8).all()
     assert 60 < image.mean() < 220
@@ -286,7 +286,7 @@ def test_the_loader_keeps_its_contract() -> None:
     with pytest.raises(IndexError):
         train[30]
     sample = train[3]
-    shapes = {"image": (64, 64, 3), "depth": (64, 64), "sketch": (64, 64)}
+    shapes = {"image": (SIZE, SIZE, 3), "depth": (SIZE, SIZE), "sketch": (SIZE, SIZE)}
     for view, shape in shapes.items():
         assert sample.views[view].shape == shape
     assert type(sample.views["depth"]) is np.ndarray

@@ -27,6 +27,8 @@ def rand(*shape, seed=0):
 def build(name, *, source=6, target=6, bank=None, **options):
     torch.manual_seed(0)
     plugin = PLUGINS[name]
+    if name == "cmd":  # these tests are about target anchors unless they say otherwise
+        options = {"anchors": "target", **options}
     objective = plugin.build(plugin.options(**options), Widths(source=source, target=target))
     objective.attach(NO_ENCODER, NO_ENCODER, bank=bank, pairs=0 if bank is None else len(bank.pooled), steps=10)
     return objective
@@ -452,3 +454,10 @@ def test_training_brings_the_target_closer(name):
         objective.diagnostics()
         objective(source, Features(pooled=sensed))
         assert objective.diagnostics()["r1_target_to_source"] > 0.9
+
+
+def test_cmd_defaults_to_the_anchors_that_measured_better_and_fix_the_space():
+    options = PLUGINS["cmd"].options()
+    assert options.anchors == "source"
+    cmd = PLUGINS["cmd"].build(options, Widths(source=6, target=4))
+    assert cmd.embed(Features(pooled=rand(3, 6)), Features(pooled=rand(3, 4))) is not None
