@@ -7,13 +7,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from .errors import ConfigError
 from .grammar import Term, parse_data, parse_expression, parse_labels
 
 SCHEMA = 1
-PRETRAIN_SAMPLES, DISTILL_SAMPLES = 32_000, 30_000
+PRETRAIN_SAMPLES, DISTILL_SAMPLES = 16_000, 30_000
 """Samples seen by default in steps 1 and 2, whatever the data's size."""
 
 MARGIN = 1.25
@@ -97,6 +97,11 @@ class TaskConfig(Section):
     model_config = ConfigDict(extra="allow", frozen=True)
     names: Names = Field((), description="Tasks to evaluate; by default each installed one whose target the data has.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_names(cls, value: Any) -> Any:
+        return {"names": value} if isinstance(value, str | list | tuple) else value
+
     @property
     def options(self) -> dict[str, dict[str, Any]]:
         return dict(self.model_extra or {})
@@ -109,7 +114,7 @@ class PretrainConfig(Section):
     teacher_architecture: str | None = Field(None, description="timm architecture of a .safetensors teacher.")
     architecture: str | None = Field(None, description="timm architecture of the source encoder; None: a slim ResNet.")
     model_args: dict[str, Any] = Field({}, description="Arguments of that architecture.")
-    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 32,000 samples seen, 15 to 100 epochs.")
+    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 16,000 samples seen, 8 to 100 epochs.")
     batch_size: int = Field(64, ge=2, description="Samples a step (two views of each).")
     lr: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
@@ -121,7 +126,7 @@ class PretrainConfig(Section):
         """Epochs for ``count`` samples; ``--epochs`` caps the default."""
         if self.epochs is not None:
             return self.epochs
-        own = min(100, max(15, round(PRETRAIN_SAMPLES / max(1, count))))
+        own = min(100, max(8, round(PRETRAIN_SAMPLES / max(1, count))))
         return own if cap is None else min(own, cap)
 
 
@@ -149,11 +154,15 @@ class EvaluateConfig(Section):
     """``[evaluate]``: step 3, with few labels of the target modality."""
 
     protocols: Names = Field(("linear",), description="linear: a linear head on the frozen encoder.")
-    labels: Labels = Field(("5",), description="Label budgets: '5' is 5 a class, '10%' of the training labels.")
+    labels: Labels = Field(
+        ("5",), min_length=1, description="Label budgets: '5' is 5 a class, '10%' of the training labels."
+    )
     label_draws: int = Field(10, ge=1, description="Label subsets to average over.")
     baselines: Names = Field(("scratch",), description="scratch: the student trained on the same labels alone.")
-    scratch_steps: int = Field(120, ge=1, description="Optimiser steps of a scratch training at most.")
-    scratch_lrs: tuple[float, ...] = Field((1e-3, 3e-3), description="Learning rates tried for scratch on val.")
+    scratch_steps: int = Field(80, ge=1, description="Optimiser steps of a scratch training at most.")
+    scratch_lrs: tuple[PositiveFloat, ...] = Field(
+        (3e-3, 1e-2), min_length=1, description="Learning rates tried for scratch on val."
+    )
 
     @model_validator(mode="after")
     def _known(self) -> EvaluateConfig:
@@ -242,7 +251,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
 def _explain_one(item: Mapping[str, Any], model: type[BaseModel], where: str) -> str:
     loc: Sequence[Any] = [part for part in item["loc"] if not str(part).startswith("function-")]
     key = ".".join(map(str, loc))
-    prefix = ": ".join(part for part in (where, key) if part)
+    between = ": " if where.endswith(".toml") else "."  # a file, or the section that the key is in
+    prefix = between.join(part for part in (where, key) if part)
     if item["type"] == "extra_forbidden":
         known = _fields_at(model, loc[:-1])
         near = get_close_matches(str(loc[-1]), known, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -21,7 +22,9 @@ class Term:
     key: str
 
 
-_TERM = re.compile(r"(?:(?P<weight>[0-9.]+(?:e-?[0-9]+)?)\s*\*\s*)?(?P<name>[a-z][a-z0-9_:]*)(?P<alias>@[a-z0-9_]+)?")
+_TERM = re.compile(
+    r"(?:(?P<weight>[0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*\*\s*)?(?P<name>[a-z][a-z0-9_:]*)(?P<alias>@[a-z0-9_]+)?"
+)
 
 
 def parse_expression(text: str) -> list[Term]:
@@ -39,8 +42,8 @@ def parse_expression(text: str) -> list[Term]:
                 "Write a weighted sum of objectives, such as 'cmd', 'cmd + 0.5*cmc' or 'cmd + cmd@wide'.",
             )
         weight = float(match["weight"] or 1)
-        if weight <= 0:
-            raise ConfigError(f"--objective {text!r}: the weight of {match['name']} should be above 0")
+        if not 0 < weight < math.inf:
+            raise ConfigError(f"--objective {text!r}: the weight of {match['name']} should be above 0 and finite")
         terms.append(Term(weight, match["name"], match["name"].rpartition(":")[2] + (match["alias"] or "")))
     keys = [term.key for term in terms]
     if twice := next((key for key in keys if keys.count(key) > 1), None):
@@ -64,7 +67,7 @@ def parse_labels(text: str) -> tuple[int | None, float | None]:
     """
     if re.fullmatch(r"[0-9]+", text) and int(text) > 0:
         return int(text), None
-    if (match := re.fullmatch(r"([0-9.]+)%", text)) and 0 < float(match[1]) <= 100:
+    if (match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%", text)) and 0 < float(match[1]) <= 100:
         return None, float(match[1]) / 100
     raise ConfigError(f"--labels {text!r}: expected a number a class such as 5, or a share such as 10%")
 
@@ -92,11 +95,19 @@ def set_key(values: dict[str, Any], assignment: str) -> None:
     for part in parts[:-1]:
         inner = values.setdefault(part, {})
         if isinstance(inner, str):  # source = "image" in a file, source.key=… here
-            inner = values[part] = {"expression" if part == "objective" else "name": inner}
+            inner = values[part] = section_of(part, inner)
         if not isinstance(inner, dict):
             raise ConfigError(f"-o {assignment!r}: {part} is not a section")
         values = inner
     values[parts[-1]] = value
+
+
+def section_of(name: str, text: str) -> dict[str, Any]:
+    """The table that a bare text stands for: ``source = "image"``, ``objective = "cmd"``, ``data = "my_pairs"``."""
+    if name == "data":
+        return dict(parse_data(text))
+    keys = {"objective": "expression", "task": "names"}
+    return {keys.get(name, "name"): text}
 
 
 def merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,6 +60,11 @@ class Resolved:
     contrast: Chosen | None
 
     @property
+    def expression(self) -> str:
+        """The objective, for people: first-party names without their plugin."""
+        return self.config.objective.expression.replace("objectives:", "")
+
+    @property
     def data_name(self) -> str:
         """For people: the folder, or the demo."""
         root = getattr(self.loader_part.options, "root", None)

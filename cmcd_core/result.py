@@ -88,7 +88,7 @@ def environment(device: str, precision: str) -> dict[str, Any]:
 
 
 def evaluation_entry(
-    encoder: str, modality: str, task: str, protocol: str, budget: str, scores: Scores, splits: Splits
+    encoder: str, modality: str, task: str, protocol: str, budget: str, primary: str, scores: Scores, splits: Splits
 ) -> dict[str, Any]:
     """One entry of result.json's ``evaluations``."""
     return {
@@ -101,6 +101,7 @@ def evaluation_entry(
         "n_test": scores.n_test,
         "classes": len(splits.classes) if splits.classes else None,
         "draws": scores.draws,
+        "primary": primary,
         "metrics": dict(scores.metrics),
         "intervals": {name: list(ends) for name, ends in scores.intervals.items()},
         "per_draw": list(scores.per_draw),

@@ -54,8 +54,7 @@ class Steps:
         for note in self.resolved.loader.notes:
             self.note(note)
         with self.timed("data"):
-            bench.views("source", "train")
-            bench.views("target", "train")
+            self.decode(bench)
         with self.timed("pretrain"):
             source, pretrained = self.source(bench)
         with self.timed("distill"):
@@ -63,6 +62,13 @@ class Steps:
         with self.timed("evaluate"):
             self.evaluate(bench, source, target)
         return self.finish(environment(str(fabric.device), precision), pretrained, distilled)
+
+    def decode(self, bench: Workbench) -> None:
+        """Every view that a later step reads, so that a broken file is found before any training."""
+        bench.views("source", "train")
+        for split in SPLITS:
+            if split == "train" or any(self.resolved.target.name in sample.views for sample in bench.samples(split)):
+                bench.views("target", split)
 
     def source(self, bench: Workbench) -> tuple[Encoder, dict[str, Any]]:
         """Step 1: the frozen source encoder, a teacher from elsewhere or pretrained here."""
@@ -125,7 +131,7 @@ class Steps:
         )
         target.save(where)
         self.save_objective(objective)
-        summary = {"epochs": epochs, "loss": history.last, "pairs": len(pairs), "objective": self.expression}
+        summary = {"epochs": epochs, "loss": history.last, "pairs": len(pairs), "objective": self.resolved.expression}
         self.close("distill", inputs, summary)
         return frozen(bench, target), summary
 
@@ -236,7 +242,7 @@ class Steps:
         splits: Splits,
     ) -> None:
         for budget, score in scores.items():
-            entry = evaluation_entry(encoder, modality, name, protocol, budget, score, splits)
+            entry = evaluation_entry(encoder, modality, name, protocol, budget, task.primary, score, splits)
             write_evaluation(self.folder.path / "evaluations" / str(len(self.evaluations)), entry, score, splits)
             self.evaluations.append(entry)
 
@@ -265,7 +271,7 @@ class Steps:
             "cmcd": version("cmcd"),
             "source": self.resolved.source.name,
             "target": self.resolved.target.name,
-            "objective": self.expression,
+            "objective": self.resolved.expression,
             "data": self.resolved.data_name,
             "seed": self.resolved.config.run.seed,
             "environment": dict(machine),
@@ -278,10 +284,6 @@ class Steps:
         }
         write_json(self.folder.result_file, values)
         return Result(self.folder.path, values)
-
-    @property
-    def expression(self) -> str:
-        return self.resolved.config.objective.expression.replace("objectives:", "")
 
     def note(self, text: str) -> None:
         """Tell the user now, and keep it in result.json."""
@@ -318,7 +320,7 @@ class Steps:
         parts = [
             {"weight": term.weight, "key": term.key, **chosen.identity} for term, chosen in self.resolved.objectives
         ]
-        write_json(folder / "objective.json", {"expression": self.expression, "terms": parts})
+        write_json(folder / "objective.json", {"expression": self.resolved.expression, "terms": parts})
 
 
 def widths(source: Encoder, target: Encoder) -> Widths:

@@ -189,6 +189,49 @@ def test_parts_that_are_mentioned_exist(catalog: Catalog) -> None:
                 assert term.name in names["objective"]
 
 
+def test_the_default_anchors(catalog: Catalog) -> None:
+    default = catalog.objective("cmd").options().anchors
+    assert f'`anchors = "{default}"`, the default' in TEXT["docs/how-it-works.md"]
+
+
+def text_block(page: str, start: str) -> str:
+    return next(m[2] for m in BLOCK.finditer(TEXT[page]) if m[1] == "text" and m[2].startswith(start))
+
+
+def read_folder(catalog: Catalog, root: Path) -> Any:
+    part = catalog.loader("folder")
+    return part.build(part.options(root=root))
+
+
+def test_the_metadata_that_is_shown_is_read(catalog: Catalog, tmp_path: Path) -> None:
+    table = text_block("docs/own-data.md", "id,split")
+    (tmp_path / "metadata.csv").write_text(table)
+    toml = next(m[2] for m in BLOCK.finditer(TEXT["docs/own-data.md"]) if "aligned" in m[2])
+    (tmp_path / "dataset.toml").write_text(re.sub(r"^(label|group)_column.*$", "", toml, flags=re.MULTILINE))
+    for name in re.findall(r"\w+/\w+\.\w+", table):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    loader = read_folder(catalog, tmp_path)
+    assert [len(loader.split(name)) for name in ("train", "val", "test")] == [1, 1, 1]  # val is taken out of train
+    assert (loader.classes["label"], loader.aligned) == (["cup", "mug"], {"image", "depth"})
+    assert loader.modality_options("depth") == {"unit": "mm"}
+
+
+@pytest.mark.parametrize("row", range(4))
+def test_the_layouts_that_are_shown_are_read(catalog: Catalog, tmp_path: Path, row: int) -> None:
+    layout = text_block("docs/own-data.md", "my_pairs/").splitlines()[1 + row]
+    for name in re.findall(r"\S+/0001\.\w+", layout):
+        for number in range(10):
+            file = tmp_path / name.replace("0001", f"{number:04}")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    assert catalog.loader("folder").recognises(tmp_path)
+    loader = read_folder(catalog, tmp_path)
+    samples = [sample for name in ("train", "val", "test") for sample in loader.split(name)]
+    assert [set(sample.views) for sample in samples] == [{"image", "depth"}] * 10
+    assert ("label" in loader.classes) == ("cup" in layout)
+
+
 @pytest.mark.parametrize(("page", "code"), blocks("python"))
 def test_python_compiles(page: str, code: str) -> None:
     for node in ast.walk(ast.parse(code)):

@@ -61,7 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         click.echo(
-            f"Error: {type(error).__name__}: {error}\nThis is a bug in cmcd or a plugin; --debug shows where.", err=True
+            f"Error: {type(error).__name__}: {error}\nThis is a bug in cmcd or a plugin; CMCD_DEBUG=1 shows where.",
+            err=True,
         )
         code = 1
     sys.exit(code)

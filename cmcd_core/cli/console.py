@@ -24,12 +24,6 @@ if TYPE_CHECKING:
     from ..result import Result
 
 ORDER = ("distilled", "scratch", "untrained", "source")
-ABOUT = {
-    "distilled": "taught by the source on unlabelled pairs, then frozen",
-    "scratch": "same architecture, same labels, nothing else",
-    "untrained": "same architecture, random weights, frozen",
-    "source": "the teacher on its own modality, for reference",
-}
 
 
 class Terminal(Progress):
@@ -51,7 +45,7 @@ class Terminal(Progress):
         data = "the embedded demo data (generated; pass --data for yours)" if demo else resolved.data_name
         self.note(
             f"cmcd: {resolved.source.name} -> {resolved.target.name} on {data}\n"
-            f"objective {resolved.config.objective.expression}, seed {resolved.config.run.seed}, folder {folder}"
+            f"objective {resolved.expression}, seed {resolved.config.run.seed}, folder {folder}"
         )
 
     @contextmanager
@@ -103,9 +97,9 @@ class Terminal(Progress):
         if values["evaluations"]:
             self.out.print(scores_table(values))
             for line in verdicts(values):
-                self.out.print(line)
+                self.out.print(escape(line), soft_wrap=True)
         seconds = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in values["seconds"].items())
-        self.out.print(f"seconds: {seconds}; {sum(values['seconds'].values()):.0f} s in all")
+        self.out.print(f"seconds: {seconds}; {sum(values['seconds'].values()):.0f} s in all", soft_wrap=True)
         folder = shlex.quote(str(result.folder))
         self.out.print(f"folder:  {escape(folder)}", soft_wrap=True)
         self.out.print("next:", style="bold")
@@ -140,28 +134,24 @@ class Terminal(Progress):
 
 
 def scores_table(values: Mapping[str, Any]) -> Table:
-    """Encoder, protocol, labels, primary metrics with 95 % intervals."""
-    first = values["evaluations"][0]
-    title = f"{values['source']} -> {values['target']}: {first['task']}, {first['n_test']} test samples"
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    for column in ("encoder", "sees", "protocol", "labels"):
-        table.add_column(column)
-    for name in first["metrics"]:
-        table.add_column(f"{name.replace('_', ' ')}, 95 % interval" if name == "top1" else name.replace("_", " "))
+    """Encoder, protocol, labels, and each task's primary metric with its 95 % interval."""
+    sizes = {entry["task"]: entry["n_test"] for entry in values["evaluations"] if entry["encoder"] == "distilled"}
+    tests = ", ".join(f"{task} ({count} test samples)" for task, count in sizes.items())
+    table = Table(title=f"{values['source']} -> {values['target']}: {tests}", title_justify="left")
+    for column in ("encoder", "sees", "protocol", "labels", "metric"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("mean  [95 % interval]", no_wrap=True)
     table.add_column("draws", justify="right")
-    rows = sorted(values["evaluations"], key=lambda e: (e["task"], e["labels"], rank(e["encoder"])))
-    for entry in rows:
-        cells = []
-        for name, value in entry["metrics"].items():
-            low, high = entry["intervals"][name]
-            cells.append(f"{value:.3f}  [{low:.3f}, {high:.3f}]" if name == "top1" else f"{value:.3f}")
-        labels = entry["labels"] if "%" in entry["labels"] else f"{entry['labels']} a class"
+    for entry in sorted(values["evaluations"], key=lambda e: (e["task"], e["n_train"], rank(e["encoder"]))):
+        name, labels = entry["primary"], entry["labels"]
+        low, high = entry["intervals"][name]
         table.add_row(
             entry["encoder"],
             entry["modality"],
             entry["protocol"],
-            f"{labels} ({entry['n_train']})",
-            *map(escape, cells),
+            f"{labels if '%' in labels else f'{labels} a class'} ({entry['n_train']})",
+            name,
+            escape(f"{entry['metrics'][name]:.3f}  [{low:.3f}, {high:.3f}]"),
             str(entry["draws"]),
             style="bold" if entry["encoder"] == "distilled" else None,
         )

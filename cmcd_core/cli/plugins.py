@@ -111,6 +111,7 @@ def option_table(options: type[Options]) -> Table:
     from rich.table import Table
 
     table = Table("option", "type", "default", "description")
+    table.columns[0].no_wrap = True
     properties = options.model_json_schema().get("properties", {})
     for name, field in options.model_fields.items():
         table.add_row(
@@ -131,5 +132,5 @@ def type_text(schema: dict[str, Any]) -> str:
     if "const" in schema:
         return repr(schema["const"])
     bounds = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
-    parts = [f"{sign} {schema[key]:g}" for key, sign in bounds.items() if key in schema]
+    parts = [f"{sign} {schema[key]:,}" for key, sign in bounds.items() if key in schema]
     return " ".join([str(schema.get("type", "any")).replace("null", "none"), *parts])

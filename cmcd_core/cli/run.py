@@ -108,7 +108,8 @@ def run(
     if dry_run:
         from .estimate import estimate
 
-        terminal.plan(resolve(config, catalog), estimate(resolve(config, catalog)))
+        resolved = resolve(config, catalog)
+        terminal.plan(resolved, estimate(resolved))
         return 0
     with stopped_by_signals() as stopped:
         try:
@@ -130,7 +131,7 @@ def configuration(
 ) -> dict[str, Any]:
     """Plain data for RunConfig: the file, then flags, then -o on top."""
     from ..errors import ConfigError
-    from ..grammar import merge, parse_data, read_toml, set_key
+    from ..grammar import merge, parse_data, read_toml, section_of, set_key
 
     out: Path | None = flags.get("out")
     if resume and out is None:
@@ -138,9 +139,9 @@ def configuration(
     if resume and out and file is None and (out / "config.toml").is_file():
         file = out / "config.toml"
     values = read_toml(file) if file else {}
-    for section, key in (("source", "name"), ("target", "name"), ("objective", "expression")):
+    for section in ("source", "target", "objective", "task", "data"):
         if isinstance(values.get(section), str):
-            values[section] = {key: values[section]}
+            values[section] = section_of(section, values[section])
     for flag, key in FLAGS.items():
         given = flags.get(flag)
         if given is None or given == ():

@@ -25,6 +25,6 @@ def label_subset(strata: Sequence[int | None], budget: str, *, draw: int, seed: 
     chosen = []
     for value in np.unique(values):
         members = order[values[order] == value]
-        wanted = count if count is not None else max(1, math.ceil((share or 0) * len(members)))
+        wanted = count if count is not None else max(1, math.ceil((share or 0) * len(members) - 1e-9))
         chosen.append(members[:wanted])
     return np.sort(np.concatenate(chosen))

@@ -16,9 +16,9 @@ from ..interfaces.encoder import Encoder, Features
 from ..interfaces.loader import Sample
 from ..interfaces.task import Task
 
-L2_STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4)
+L2_STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3)
 """Candidates for the linear head's penalty on unit-variance features, strongest first; chosen on val."""
-BOOTSTRAPS = 300
+BOOTSTRAPS = 200
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,8 @@ def test_help_needs_neither_torch_nor_pydantic(tmp_path: Path) -> None:
 def test_a_dry_run_and_a_plugin_list_do_without_torch(tmp_path: Path) -> None:
     for words in (["plugins", "list"], [*SMALL, "--dry-run"]):
         code = (
-            f"import sys\nfrom cmcd_core.cli import main\ntry: main({words!r})\nexcept SystemExit as e: assert not e.code\n"
+            f"import sys\nfrom cmcd_core.cli import main\ntry: main({words!r})\n"
+            "except SystemExit as e: assert not e.code\n"
             "sys.exit('torch' in sys.modules)"
         )
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=tmp_path, env={**os.environ})

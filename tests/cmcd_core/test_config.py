@@ -129,14 +129,12 @@ def test_every_fault_is_told_and_the_file_named() -> None:
     assert any("run.sed: unknown option, did you mean 'seed'?" in line for line in lines)
 
 
-@pytest.mark.xfail(strict=True, reason="an empty list passes, and fails only after steps 1 and 2")
 @pytest.mark.parametrize("evaluate", [{"labels": []}, {"scratch_lrs": []}, {"scratch_lrs": [-1.0]}])
 def test_nothing_to_evaluate_with_is_refused_before_training(evaluate: dict) -> None:
     with pytest.raises(ConfigError):
         RunConfig.from_mapping({"target": "depth", "evaluate": evaluate})
 
 
-@pytest.mark.xfail(strict=True, reason="source, target, data and objective may be texts, task may not")
 def test_task_may_be_a_text_too() -> None:
     assert RunConfig.from_mapping({"target": "depth", "task": "recognition"}).task.names == ("recognition",)
 

@@ -152,7 +152,6 @@ def test_option_errors_name_their_section(resolved: Any, sections: dict, start: 
     assert fails(resolved, ConfigError, **sections).startswith(start)
 
 
-@pytest.mark.xfail(strict=True, reason="explain() joins section and key by ': ', so the key cannot be copied into -o")
 @pytest.mark.parametrize(
     ("sections", "key"),
     [
