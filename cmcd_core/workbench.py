@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 
 from .config import DEFAULT_SIZES, RunSection
 from .data.decoded import BoundModality, decode_first, decode_views
+from .data.seeds import seeded
 from .data.views import Views
 from .errors import CmcdError, ConfigError, PluginError
 from .interfaces.encoder import Encoder
@@ -116,8 +117,7 @@ class Workbench:
         self, bound: BoundModality, architecture: str | None, model_args: dict[str, Any], seed: int, size: int
     ) -> Encoder:
         """A new encoder with random weights from ``seed``, labelled with where it comes from."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             encoder = guarded(
                 f"modality {bound.name!r}", lambda: bound.modality.encoder(architecture, None, **model_args)
             )
@@ -129,8 +129,7 @@ class Workbench:
 
     def objective(self, chosen: Chosen, widths: Widths, seed: int) -> Objective:
         """One objective, its heads' weights from ``seed``."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             built = build(chosen, widths)
         if not isinstance(built, Objective):
             raise PluginError(f"objective {chosen.name!r} built a {type(built).__name__}, expected an Objective")

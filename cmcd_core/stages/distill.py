@@ -178,6 +178,7 @@ def distill(
         student,
         plan,
         make,
+        seed=seed,
         session=session,
         title="2 distil into target",
         after_step=student.after_step,

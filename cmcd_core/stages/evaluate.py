@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.seeds import seeded
 from ..data.views import Views
 from ..errors import DataError
 from ..interfaces.encoder import Encoder, Features
@@ -126,7 +127,7 @@ def linear(
     def one_draw(rows: np.ndarray) -> tuple[nn.Module, Tensor, float]:
         chosen = torch.from_numpy(rows)
         best: tuple[float, nn.Module, float] | None = None
-        head = Standardised(_fresh_head(task, encoder, splits, seed), mean, std)
+        head = Standardised(fresh_head(task, encoder, splits, seed), mean, std)
         for strength in L2_STRENGTHS:
             _solve(head, task, pooled["train"][chosen], splits.train.targets[chosen], strength)
             score = primary(task, splits, head(Features(pooled=pooled["val"])), splits.val.targets)
@@ -156,9 +157,9 @@ def _solve(head: Standardised, task: Task, pooled: Tensor, targets: Tensor, stre
     optimizer.step(closure)  # type: ignore[no-untyped-call]
 
 
-def _fresh_head(task: Task, encoder: Encoder, splits: Splits, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+def fresh_head(task: Task, encoder: Encoder, splits: Splits, seed: int) -> nn.Module:
+    """The task's head, its weights from ``seed``."""
+    with seeded(seed):
         return task.head(encoder, splits.classes)
 
 

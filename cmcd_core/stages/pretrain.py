@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ..config import PretrainConfig
+from ..data.seeds import seeded
 from ..data.views import Views
 from ..errors import DataError
 from ..interfaces.encoder import Encoder, Features
@@ -63,8 +64,9 @@ def pretrain(
         weight_decay=config.weight_decay,
     )
     make = _two_views(views, config, seed)
-    module = Contrast(encoder, objective).to(memory_format=torch.channels_last)
-    return fit(fabric, module, plan, make, session=session, title="1 pretrain source")
+    with seeded(seed):
+        module = Contrast(encoder, objective).to(memory_format=torch.channels_last)
+    return fit(fabric, module, plan, make, seed=seed, session=session, title="1 pretrain source")
 
 
 def _two_views(

@@ -15,7 +15,7 @@ from ..config import DistillConfig, EvaluateConfig
 from ..interfaces.encoder import Encoder
 from ..interfaces.task import Task
 from ..progress import Progress
-from .evaluate import Labelled, Scores, Splits, primary, summarise
+from .evaluate import Labelled, Scores, Splits, fresh_head, primary, summarise
 from .training import Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
 BATCH = 64
@@ -62,7 +62,7 @@ def scratch(
 
     def one(rows: np.ndarray, lr: float, draw: int) -> tuple[float, Supervised]:
         encoder = fresh(seed + draw).to(fabric.device)
-        head = task.head(encoder, splits.classes).to(fabric.device)
+        head = fresh_head(task, encoder, splits, seed + draw).to(fabric.device)
         module = Supervised(encoder, head, task).to(memory_format=torch.channels_last)
         return _train(fabric, module, splits, rows, lr, config.scratch_steps, distill, seed + draw)
 
@@ -121,7 +121,7 @@ def _train(
             best = (score, copy.deepcopy(module.state_dict()))
         return {}
 
-    fit(fabric, module, plan, make, session=Session(), title="scratch", after_epoch=look)
+    fit(fabric, module, plan, make, seed=seed, session=Session(), title="scratch", after_epoch=look)
     module.load_state_dict(best[1])
     module.eval()
     return best[0], module

@@ -12,8 +12,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from ..data.seeds import seeded
 from ..errors import CmcdError
 from ..progress import Progress
+
+DROPOUT = 2**20
+"""Where an epoch's seed for the network's own randomness lies, beyond any batch's number."""
 
 
 class CheckpointStore(Protocol):
@@ -82,13 +86,14 @@ def fit(
     *,
     session: Session,
     title: str,
+    seed: int = 0,
     after_step: Callable[[], None] = lambda: None,
     after_epoch: Callable[[], Mapping[str, float]] = dict,
 ) -> History:
     """Minimise ``module(*args)`` over ``batches(epoch)``, which yields (number of samples, args).
 
-    Everything random in an epoch must follow from its number alone; a resumed training then goes on as an
-    uninterrupted one would.
+    Everything random in an epoch must follow from ``seed`` and its number alone; a resumed training then goes on as
+    an uninterrupted one would.
 
     Raises:
         CmcdError: The loss is not finite; the last checkpoint stays.
@@ -102,10 +107,11 @@ def fit(
         session.progress.note(f"{title}: going on after epoch {len(history.losses)} of {plan.epochs}")
     wrapped, fast = fabric.setup(module, optimizer)
     start = len(history.losses)
-    with session.progress.track(title, (plan.epochs - start) * plan.steps_per_epoch) as advance:
+    with seeded(seed), session.progress.track(title, (plan.epochs - start) * plan.steps_per_epoch) as advance:
         for epoch in range(start, plan.epochs):
             module.train()
             total, seen = torch.zeros((), device=fabric.device), 0
+            torch.manual_seed(batch_seed(seed, epoch, DROPOUT))
             for number, (count, args) in enumerate(batches(epoch)):
                 for group in optimizer.param_groups:
                     group["lr"] = plan.lr_at(epoch * plan.steps_per_epoch + number)

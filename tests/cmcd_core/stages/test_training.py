@@ -23,13 +23,13 @@ Y = X @ torch.randn(6, 1, generator=torch.Generator().manual_seed(1))
 
 
 class Model(nn.Module):
-    """A BatchNorm, a scalar, a buffer that counts, and a frozen weight: everything that a state may hold."""
+    """A BatchNorm, dropout, a scalar, a buffer that counts, and a frozen weight: everything that a state may hold."""
 
     def __init__(self) -> None:
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))
+            self.net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 1))
         self.scale = nn.Parameter(torch.ones(()))
         self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
@@ -50,7 +50,7 @@ def batches(epoch: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
 def train(fabric: Fabric, session: Session, epochs: int = EPOCHS, model: Model | None = None) -> tuple[Model, Any]:
     model = model or Model()
     plan = Plan(epochs=epochs, steps_per_epoch=steps_an_epoch(len(X), 8), lr=0.01, weight_decay=0.01)
-    return model, fit(fabric, model, plan, batches, session=session, title="step", after_step=model.after_step)
+    return model, fit(fabric, model, plan, batches, seed=3, session=session, title="step", after_step=model.after_step)
 
 
 def equal(one: nn.Module, other: nn.Module) -> bool:
@@ -69,7 +69,9 @@ def test_it_learns(fabric: Fabric) -> None:
 def test_it_is_the_same_every_time(fabric: Fabric) -> None:
     one, first = train(fabric, Session())
     torch.manual_seed(99)
+    state = torch.get_rng_state()
     other, second = train(fabric, Session())
+    assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers are left alone"
     assert equal(one, other)
     assert first.losses == second.losses
     assert not equal(one, Model())
@@ -171,7 +173,9 @@ def test_numbers_of_an_epoch_are_logged(fabric: Fabric, recorder: Callable[..., 
     kept = recorder()
     model = Model()
     plan = Plan(epochs=2, steps_per_epoch=3, lr=0.01, weight_decay=0)
-    fit(fabric, model, plan, batches, session=kept.session(), title="", after_epoch=lambda: {"temperature": 0.5})
+    fit(
+        fabric, model, plan, batches, seed=0, session=kept.session(), title="", after_epoch=lambda: {"temperature": 0.5}
+    )
     assert [entry["epoch"] for entry in kept.logged] == [0, 1]
     assert all(entry["temperature"] == 0.5 and math.isfinite(entry["loss"]) for entry in kept.logged)
 
@@ -187,7 +191,7 @@ def test_the_loss_is_a_mean_over_samples(fabric: Fabric) -> None:
 
     plan = Plan(epochs=1, steps_per_epoch=2, lr=0.01, weight_decay=0)
     uneven = [(1, (torch.tensor(5.0),)), (9, (torch.tensor(1.0),))]
-    history = fit(fabric, Given(), plan, lambda epoch: uneven, session=Session(), title="")
+    history = fit(fabric, Given(), plan, lambda epoch: uneven, seed=0, session=Session(), title="")
     assert history.last == pytest.approx(1.4)
 
 
@@ -208,7 +212,7 @@ def test_matrices_decay_and_vectors_do_not(fabric: Fabric) -> None:
 
     model = Still()
     plan = Plan(epochs=1, steps_per_epoch=4, lr=0.1, weight_decay=0.5)
-    fit(fabric, model, plan, lambda epoch: [(1, ())] * 4, session=Session(), title="")
+    fit(fabric, model, plan, lambda epoch: [(1, ())] * 4, seed=0, session=Session(), title="")
     expected = math.prod(1 - plan.lr_at(step) * 0.5 for step in range(4))
     assert torch.allclose(model.matrix, torch.full((2, 2), expected))
     assert torch.equal(model.vector, torch.ones(2))
