@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from .errors import ConfigError
+from .errors import CmcdError, ConfigError
 from .interfaces.encoder import Encoder
 from .interfaces.modality import Modality
 from .interfaces.timm_encoder import TimmEncoder
@@ -32,8 +33,14 @@ def load_encoder(folder: str | Path) -> Encoder:
     """
     folder = Path(folder)
     config = _read_config(folder)
-    card = config.get("cmcd") or {}
-    encoder = _foreign(folder, card) if card.get("foreign") else TimmEncoder.from_folder(folder, config)
+    try:
+        card = config.get("cmcd") or {}
+        encoder = _foreign(folder, card) if card.get("foreign") else TimmEncoder.from_folder(folder, config)
+    except CmcdError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"{folder}: not an encoder that cmcd or timm saved ({reason})") from error
     return encoder.eval()
 
 
@@ -61,6 +68,9 @@ def _foreign(folder: Path, card: dict[str, Any]) -> Encoder:
     arguments = dict(card.get("arguments", {}))
     encoder = modality.encoder(arguments.pop("architecture", None), None, **arguments)
     encoder.load_state_dict(load_file(folder / "model.safetensors"))
+    encoder.arguments = dict(card.get("arguments", {}))
+    own = ("arguments", "foreign", "note")
+    encoder.card = {key: value for key, value in card.items() if key not in own}
     return encoder
 
 
@@ -136,7 +146,11 @@ def start_from(student: Encoder, source: Encoder) -> str:
         if other.shape == tensor.shape:
             tensor.copy_(other)
             copied += 1
-        elif other.ndim == 4 and other.shape[0] == tensor.shape[0] and other.shape[2:] == tensor.shape[2:]:
+        elif (
+            other.ndim == 4
+            and (other.shape[1], tensor.shape[1]) == (source.channels, student.channels)
+            and (other.shape[0], *other.shape[2:]) == (tensor.shape[0], *tensor.shape[2:])
+        ):
             tensor.copy_(other.sum(1, keepdim=True).expand_as(tensor) / tensor.shape[1])
             adapted.append(f"{name} ({other.shape[1]} -> {tensor.shape[1]} channels)")
             copied += 1

@@ -45,9 +45,9 @@ def list_digest(items: Iterable[str]) -> str:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """The address of a module's parameters and buffers."""
+    """The address of a module's parameters and buffers, those that are not saved (a normalisation) too."""
     total = hashlib.blake2b(digest_size=10)
-    tensors: dict[str, Tensor] = module.state_dict()
+    tensors: dict[str, Tensor] = {**module.state_dict(), **dict(module.named_buffers())}
     for name, tensor in sorted(tensors.items()):
         total.update(f"{name}{tuple(tensor.shape)}".encode())
         total.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -98,6 +98,7 @@ class TimmEncoder(Encoder):
         """Read back what :meth:`save` wrote, without any plugin."""
         config = config or json.loads((folder / "config.json").read_text(encoding="utf-8"))
         model_args = dict(config.get("model_args") or {})
+        model_args.pop("num_classes", None)  # timm's own folders name the classifier that is left out here
         pretrained = config.get("pretrained_cfg") or {}
         channels = int(model_args.pop("in_chans", None) or (pretrained.get("input_size") or [3])[0])
         encoder = cls(

@@ -32,8 +32,8 @@ class WeightedSum(Objective):
 
     def __init__(self, terms: Sequence[tuple[float, str, Objective]]) -> None:
         super().__init__()
-        self.weights = {key: weight for weight, key, _ in terms}
-        self.parts = nn.ModuleDict({key: objective for _, key, objective in terms})
+        self.terms = [(weight, key) for weight, key, _ in terms]
+        self.parts = nn.ModuleList(objective for _, _, objective in terms)
         self.needs = frozenset().union(*(objective.needs for _, _, objective in terms))
 
     def attach(self, source: Encoder, target: Encoder, *, bank: Features | None, pairs: int, steps: int) -> None:
@@ -41,7 +41,12 @@ class WeightedSum(Objective):
             objective.attach(source, target, bank=bank, pairs=pairs, steps=steps)
 
     def forward(self, source: Features, target: Features) -> Tensor:
-        losses = [self.weights[key] * objective(source, target) for key, objective in self._items()]
+        losses = []
+        for (weight, key), objective in zip(self.terms, self.parts, strict=True):
+            loss: Tensor = objective(source, target)
+            if loss.ndim:
+                raise ConfigError(f"objective {key!r} returned shape {tuple(loss.shape)}, expected a scalar")
+            losses.append(weight * loss)
         return torch.stack(losses).sum()
 
     def embed(self, source: Features, target: Features) -> tuple[Tensor, Tensor] | None:
@@ -57,7 +62,8 @@ class WeightedSum(Objective):
         return {f"{key}.{name}": value for key, part in self._items() for name, value in part.diagnostics().items()}
 
     def _items(self) -> list[tuple[str, Objective]]:
-        return [(key, part) for key, part in self.parts.items() if isinstance(part, Objective)]
+        pairs = zip(self.terms, self.parts, strict=True)
+        return [(key, part) for (_, key), part in pairs if isinstance(part, Objective)]
 
 
 class Student(nn.Module):

@@ -103,8 +103,8 @@ def fit(
     if session.store and (found := session.store.latest(session.digest)):
         _restore(module, optimizer, *found)
         history.losses = list(found[1]["losses"])
-        session.rewind(len(history.losses))
         session.progress.note(f"{title}: going on after epoch {len(history.losses)} of {plan.epochs}")
+    session.rewind(len(history.losses))
     wrapped, fast = fabric.setup(module, optimizer)
     start = len(history.losses)
     with seeded(seed), session.progress.track(title, (plan.epochs - start) * plan.steps_per_epoch) as advance:

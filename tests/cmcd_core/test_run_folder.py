@@ -58,7 +58,6 @@ def test_a_crash_before_the_replacement_leaves_the_old_file(tmp_path: Path, monk
     assert file.read_text() == "old"
 
 
-@pytest.mark.xfail(strict=True, reason="write_text leaves its .partial behind when the write or replacement fails")
 def test_a_failed_write_leaves_no_partial(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()  # a file cannot take a folder's place
     with pytest.raises(OSError, match="a"):
@@ -171,7 +170,6 @@ def test_rewinding_nothing(folder: RunFolder) -> None:
     assert not folder.metrics_file.exists()
 
 
-@pytest.mark.xfail(strict=True, reason="Session.rewind is not called where no checkpoint is found")
 def test_a_stage_that_starts_afresh_leaves_no_old_lines(folder: RunFolder) -> None:
     """A run killed after its first epoch's line, before its first checkpoint, and resumed."""
     from lightning_fabric import Fabric

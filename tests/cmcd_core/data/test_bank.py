@@ -157,7 +157,6 @@ def test_weights_digest() -> None:
     assert weights_digest(renamed) != weights_digest(nn.Sequential(nn.Identity(), encoder.conv))
 
 
-@pytest.mark.xfail(strict=True, reason="TimmEncoder's mean and std are no part of its state_dict, nor of the address")
 def test_another_normalisation_has_another_address(views: Views, cache: Path) -> None:
     for mean in (0.5, 0.0):
         with torch.random.fork_rng():

@@ -142,7 +142,7 @@ def test_a_checkpoint_of_other_inputs_is_not_used(fabric: Fabric, recorder: Call
     fresh = recorder(digest="other")
     whole, _ = train(fabric, Session())
     assert equal(whole, train(fabric, fresh.session())[0])
-    assert fresh.rewound == []
+    assert fresh.rewound == [0]
     assert len(fresh.logged) == EPOCHS
 
 
