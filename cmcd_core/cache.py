@@ -50,7 +50,13 @@ def cached_entry(kind: str, address: str, write: Callable[[Path], None]) -> Path
     folder = cache_folder(kind) / address
     if (folder / COMPLETE).is_file():
         return folder
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    try:
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write in the cache folder {folder.parent}: {error.strerror}",
+            "Set CMCD_CACHE to a folder that can be written.",
+        ) from error
     try:
         write(partial)
         (partial / COMPLETE).touch()

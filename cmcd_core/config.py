@@ -13,7 +13,7 @@ from .errors import ConfigError
 from .grammar import Term, parse_data, parse_expression, parse_labels
 
 SCHEMA = 1
-PRETRAIN_SAMPLES, DISTILL_SAMPLES = 16_000, 30_000
+PRETRAIN_SAMPLES, DISTILL_SAMPLES = 28_000, 26_000
 """Samples seen by default in steps 1 and 2, whatever the data's size."""
 
 MARGIN = 1.25
@@ -114,19 +114,23 @@ class PretrainConfig(Section):
     teacher_architecture: str | None = Field(None, description="timm architecture of a .safetensors teacher.")
     architecture: str | None = Field(None, description="timm architecture of the source encoder; None: a slim ResNet.")
     model_args: dict[str, Any] = Field({}, description="Arguments of that architecture.")
-    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 16,000 samples seen, 8 to 100 epochs.")
+    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 28,000 samples seen, 14 to 100 epochs.")
     batch_size: int = Field(64, ge=2, description="Samples a step (two views of each).")
     lr: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     temperature: float = Field(0.2, gt=0, description="Temperature of NT-Xent.")
     crop_min: float = Field(0.3, gt=0, le=1, description="Smallest share of the area that a crop keeps.")
+    crop_size: int | None = Field(
+        None, ge=16, le=1024, description="Side in pixels of step 1's crops; None: two thirds of what the source "
+        "encoder sees later: half the cost, and things appear at about the size that whole pictures show."
+    )  # fmt: skip
     flip: bool = Field(True, description="Mirror views left-right at random.")
 
     def epochs_for(self, count: int, cap: int | None) -> int:
         """Epochs for ``count`` samples; ``--epochs`` caps the default."""
         if self.epochs is not None:
             return self.epochs
-        own = min(100, max(8, round(PRETRAIN_SAMPLES / max(1, count))))
+        own = min(100, max(14, round(PRETRAIN_SAMPLES / max(1, count))))
         return own if cap is None else min(own, cap)
 
 
@@ -136,9 +140,9 @@ class DistillConfig(Section):
     student: str | None = Field(None, description="timm architecture of the target encoder; None: a slim ResNet.")
     model_args: dict[str, Any] = Field({}, description="Arguments of that architecture.")
     init: Literal["source", "random"] = Field("random", description="Start from the source's weights where they fit.")
-    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 30,000 samples seen, 15 to 120 epochs.")
+    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 26,000 samples seen, 12 to 120 epochs.")
     batch_size: int = Field(64, ge=2, description="Pairs an optimiser step, over all processes.")
-    lr: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
+    lr: float = Field(5e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     views: int = Field(4, ge=1, le=64, description="Fixed views of each source sample, computed once by the teacher.")
     crop_min: float = Field(0.4, gt=0, le=1, description="Smallest share of the area that a crop keeps.")
@@ -147,7 +151,7 @@ class DistillConfig(Section):
 
     def epochs_for(self, count: int) -> int:
         """Epochs for ``count`` pairs."""
-        return self.epochs if self.epochs is not None else min(120, max(15, round(DISTILL_SAMPLES / max(1, count))))
+        return self.epochs if self.epochs is not None else min(120, max(12, round(DISTILL_SAMPLES / max(1, count))))
 
 
 class EvaluateConfig(Section):
@@ -251,7 +255,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
 def _explain_one(item: Mapping[str, Any], model: type[BaseModel], where: str) -> str:
     loc: Sequence[Any] = [part for part in item["loc"] if not str(part).startswith("function-")]
     key = ".".join(map(str, loc))
-    between = ": " if where.endswith(".toml") else "."  # a file, or the section that the key is in
+    between = "." if model is not RunConfig else ": "  # the section that the key is in, or a file
     prefix = between.join(part for part in (where, key) if part)
     if item["type"] == "extra_forbidden":
         known = _fields_at(model, loc[:-1])

@@ -19,7 +19,7 @@ def estimate(resolved: Resolved) -> dict[str, str]:
     side = config.run.size or DEFAULT_SIZES[1]
     pretrain = 0 if config.pretrain.teacher else config.pretrain.epochs_for(sources, config.distill.epochs)
     distill = config.distill.epochs_for(pairs)
-    images = 2 * pretrain * sources + distill * pairs + config.distill.views * sources
+    images = 0.9 * pretrain * sources + distill * pairs + config.distill.views * sources
     seconds = images * (side / 64) ** 2 / (IMAGES_A_SECOND_A_CORE * (os.cpu_count() or 1))
     stored = round(MARGIN * side) ** 2
     disk = (sources * 3 + pairs * 4) * stored + sources * config.distill.views * 512 * 4

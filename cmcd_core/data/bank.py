@@ -57,6 +57,7 @@ def feature_bank(
 
     The address covers the weights, the preprocessing, the data, and the geometry's seed and bounds.
     """
+    encoder.eval()
     geometry = [seed, area_min, flip] if count > 1 else []
     identity = [views.decoded.digest, views.size, str(views.device.type), encoder.card, encoder.arguments]
     address = digest([VERSION, weights_digest(encoder), repr(encoder), identity, count, geometry])
@@ -80,7 +81,6 @@ def _write(
 ) -> None:
     shape = (count, len(views), encoder.dim)
     out = np.lib.format.open_memmap(partial / "pooled.npy", "w+", dtype=np.float32, shape=shape)
-    encoder.eval()
     with torch.inference_mode(), progress.track(title, count * len(views)) as advance:
         for view in range(count):
             for start in range(0, len(views), CHUNK):

@@ -215,10 +215,8 @@ def _stored_side(view: Tensor, size: int) -> int:
 def _stored(view: Tensor, modality: Modality, side: int) -> np.ndarray:
     if modality.spatial:
         view = modality.resize(view, side)
-        if view.ndim != 3 or view.shape[-1] < side or view.shape[-2] < side:
+        if view.shape[-3:] != (view.shape[0], side, side):
             raise PluginError(f"resize(x, {side}) should return (C, {side}, {side}), got {tuple(view.shape)}")
-        top, left = (view.shape[-2] - side) // 2, (view.shape[-1] - side) // 2  # a resize of the short side only
-        view = view[:, top : top + side, left : left + side]
     if modality.storage == "uint8":
         view = (view.clamp(0, 1) * 255).round().byte()
     array: np.ndarray = view.contiguous().numpy()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 RATIOS = (3 / 4, 1.0, 4 / 3)
-SCALES = 6
+SCALES = 4
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -31,6 +32,12 @@ class Views:
 
     def __len__(self) -> int:
         return len(self.decoded)
+
+    def at(self, size: int) -> Views:
+        """The same views, seen at another size."""
+        other = copy.copy(self)
+        other.size = size
+        return other
 
     def plain(self, indices: np.ndarray | Tensor) -> Tensor:
         """(n,) positions -> (n, channels, size, size), whole and unaugmented."""

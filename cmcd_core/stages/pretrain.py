@@ -63,7 +63,7 @@ def pretrain(
         lr=config.lr,
         weight_decay=config.weight_decay,
     )
-    make = _two_views(views, config, seed)
+    make = _two_views(views.at(config.crop_size or max(16, views.size * 2 // 3)), config, seed)
     with seeded(seed):
         module = Contrast(encoder, objective).to(memory_format=torch.channels_last)
     return fit(fabric, module, plan, make, seed=seed, session=session, title="1 pretrain source")

@@ -100,7 +100,7 @@ def _train(
     part = splits.train
     per_epoch = steps_an_epoch(len(rows), BATCH)
     plan = Plan(epochs=max(1, steps // per_epoch), steps_per_epoch=per_epoch, lr=lr, weight_decay=distill.weight_decay)
-    best: tuple[float, dict[str, Tensor]] = (-1.0, {})
+    best: tuple[float, dict[str, Tensor]] | None = None
     done = 0
 
     def make(epoch: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
@@ -117,11 +117,12 @@ def _train(
         if done % max(1, plan.epochs // LOOKS) and done < plan.epochs:
             return {}
         score = primary(module.task, splits, module.outputs(splits.val), splits.val.targets)
-        if score > best[0]:
+        if best is None or score > best[0]:
             best = (score, copy.deepcopy(module.state_dict()))
         return {}
 
     fit(fabric, module, plan, make, seed=seed, session=Session(), title="scratch", after_epoch=look)
+    assert best is not None
     module.load_state_dict(best[1])
     module.eval()
     return best[0], module

@@ -98,7 +98,8 @@ def fit(
     Raises:
         CmcdError: The loss is not finite; the last checkpoint stays.
     """
-    optimizer = torch.optim.AdamW(_groups(module, plan.weight_decay), lr=plan.lr)
+    fused = fabric.device.type in ("cpu", "cuda")
+    optimizer = torch.optim.AdamW(_groups(module, plan.weight_decay), lr=plan.lr, fused=fused)
     history = History()
     if session.store and (found := session.store.latest(session.digest)):
         _restore(module, optimizer, *found)
@@ -149,8 +150,8 @@ def batch_seed(seed: int, epoch: int, number: int) -> int:
 
 
 def steps_an_epoch(count: int, batch_size: int) -> int:
-    """Batches in an epoch of :func:`shuffled_batches`."""
-    return max(1, math.ceil(count / batch_size))
+    """Batches in an epoch of :func:`shuffled_batches`; no batch has a single sample where there are two."""
+    return max(1, min(math.ceil(count / batch_size), count // 2))
 
 
 def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -217,7 +217,6 @@ def test_data_without_labels(copy: Path, tmp_path: Path) -> None:
         run(config(copy, tmp_path / "named", task={"names": ["recognition"]}))
 
 
-@pytest.mark.xfail(strict=True, reason="batches of at most 2 of an odd number leave a batch of one, a ValueError")
 @pytest.mark.parametrize(("section", "size"), [("pretrain", 2), ("distill", 2)])
 def test_a_batch_of_one_never_happens(copy: Path, tmp_path: Path, section: str, size: int) -> None:
     """47 pictures, and 45 pairs."""
