@@ -13,7 +13,7 @@ from .errors import ConfigError
 from .grammar import Term, parse_data, parse_expression, parse_labels
 
 SCHEMA = 1
-PRETRAIN_SAMPLES, DISTILL_SAMPLES = 28_000, 26_000
+PRETRAIN_SAMPLES, DISTILL_SAMPLES = 26_000, 24_000
 """Samples seen by default in steps 1 and 2, whatever the data's size."""
 
 MARGIN = 1.25
@@ -114,7 +114,7 @@ class PretrainConfig(Section):
     teacher_architecture: str | None = Field(None, description="timm architecture of a .safetensors teacher.")
     architecture: str | None = Field(None, description="timm architecture of the source encoder; None: a slim ResNet.")
     model_args: dict[str, Any] = Field({}, description="Arguments of that architecture.")
-    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 28,000 samples seen, 14 to 100 epochs.")
+    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 26,000 samples seen, 13 to 100 epochs.")
     batch_size: int = Field(64, ge=2, description="Samples a step (two views of each).")
     lr: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
@@ -130,7 +130,7 @@ class PretrainConfig(Section):
         """Epochs for ``count`` samples; ``--epochs`` caps the default."""
         if self.epochs is not None:
             return self.epochs
-        own = min(100, max(14, round(PRETRAIN_SAMPLES / max(1, count))))
+        own = min(100, max(13, round(PRETRAIN_SAMPLES / max(1, count))))
         return own if cap is None else min(own, cap)
 
 
@@ -140,7 +140,7 @@ class DistillConfig(Section):
     student: str | None = Field(None, description="timm architecture of the target encoder; None: a slim ResNet.")
     model_args: dict[str, Any] = Field({}, description="Arguments of that architecture.")
     init: Literal["source", "random"] = Field("random", description="Start from the source's weights where they fit.")
-    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 26,000 samples seen, 12 to 120 epochs.")
+    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 24,000 samples seen, 12 to 120 epochs.")
     batch_size: int = Field(64, ge=2, description="Pairs an optimiser step, over all processes.")
     lr: float = Field(5e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")

@@ -145,7 +145,7 @@ def linear(
 def _solve(head: Standardised, task: Task, pooled: Tensor, targets: Tensor, strength: float) -> None:
     """Minimise the task's loss plus strength/2·‖w‖² by L-BFGS, from where the head stands (a stronger penalty's)."""
     weights = [p for p in head.parameters() if p.requires_grad]
-    optimizer = torch.optim.LBFGS(weights, lr=1.0, max_iter=60, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(weights, lr=1.0, max_iter=40, tolerance_grad=1e-4, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()

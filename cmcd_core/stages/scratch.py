@@ -19,7 +19,7 @@ from .evaluate import Labelled, Scores, Splits, fresh_head, primary, summarise
 from .training import Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
 BATCH = 64
-LOOKS = 6
+LOOKS = 5
 """How often a training is scored on val; its best state counts."""
 
 
