@@ -174,9 +174,13 @@ def _restore(
     module: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]
 ) -> None:
     module.load_state_dict({n.removeprefix("module."): t for n, t in tensors.items() if n.startswith("module.")})
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
+            like = parameters[int(index)]
+            if tensor.shape == like.shape:  # fused steps walk memory: the moments must lie as the weights do
+                tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
             state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
