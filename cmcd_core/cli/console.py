@@ -104,10 +104,11 @@ class Terminal(Progress):
         self.out.print(f"folder:  {escape(folder)}", soft_wrap=True)
         self.out.print("next:", style="bold")
         demo = values["data"] == "demo"
-        again = "--data YOUR_FOLDER" if demo else "--labels 5 --labels 100%"
         source, target = values["source"], values["target"]
+        own = (f"cmcd run --source {source} --target {target} --data YOUR_FOLDER", "your own pairs")
+        more = (f"cmcd run -c {folder}/config.toml --labels 5 --labels 100%", "more label budgets")
         for command, why in (
-            (f"cmcd run --source {source} --target {target} {again}", "your own pairs" if demo else "more budgets"),
+            own if demo else more,
             (f"cmcd run -c {folder}/config.toml", "this very run again"),
             (f'python -c "import cmcd_core; print(cmcd_core.load_encoder({str(result.folder / "target")!r}))"',
              "use the encoder"),
