@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
-from .run_folder import RunFolder, write_json
+from .files import replacing, write_json, write_tensors
+from .run_folder import RunFolder
 
 if TYPE_CHECKING:
     from .interfaces.encoder import Encoder
@@ -112,17 +113,12 @@ def evaluation_entry(
 def write_evaluation(folder: Path, entry: Mapping[str, Any], scores: Scores, splits: Splits) -> None:
     """``evaluations/<n>/``: the head, the classes, the predictions, and the encoder where it was trained too."""
     import numpy as np
-    from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / ".head.partial"
-    save_file({name: t.detach().cpu().contiguous() for name, t in scores.head.state_dict().items()}, partial)
-    os.replace(partial, folder / "head.safetensors")
+    write_tensors(folder / "head.safetensors", scores.head.state_dict())
     arrays = {name: tensor.cpu().numpy() for name, tensor in scores.predictions.items()}
-    partial = folder / ".predictions.partial.npz"
     arrays |= {"key": np.asarray(splits.test.keys), "target": splits.test.targets.numpy()}
-    np.savez_compressed(partial, allow_pickle=False, **arrays)
-    os.replace(partial, folder / "predictions.npz")
+    with replacing(folder / "predictions.npz") as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     write_json(folder / "classes.json", list(splits.classes or ()))
     if scores.encoder is not None:
         scores.encoder.save(folder / "encoder")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,24 +13,9 @@ from typing import Any
 import tomli_w
 
 from .errors import CmcdError, ConfigError
+from .files import write_json, write_tensors, write_text
 
 KEPT_CHECKPOINTS = 2
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file atomically, its folder made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 @dataclass(frozen=True)
@@ -130,21 +114,14 @@ class Checkpoints:
 
     def save(self, epoch: int, tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
         """Keep the state after ``epoch`` epochs; the JSON file is written last and makes it count."""
-        from safetensors.torch import save_file
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        target = self.folder / f"{self.stage}-{epoch:05d}.safetensors"
-        partial = target.with_suffix(f".{os.getpid()}.partial")
+        target = self._file(epoch)
         try:
-            save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, partial)
-            os.replace(partial, target)
+            write_tensors(target, tensors)
             write_json(target.with_suffix(".json"), {"epoch": epoch, **meta})
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise CmcdError(f"{target}: cannot write a checkpoint: {error.strerror or error}") from error
         for old in self._numbers()[:-KEPT_CHECKPOINTS]:
-            self._file(old).with_suffix(".json").unlink(missing_ok=True)
-            self._file(old).unlink(missing_ok=True)
+            self._delete(old)
 
     def latest(self, digest: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """(tensors, meta) of the newest checkpoint that can be read and belongs to ``digest``; else None."""
@@ -164,8 +141,11 @@ class Checkpoints:
     def clear(self) -> None:
         """Delete this stage's checkpoints: its result is saved."""
         for number in self._numbers():
-            self._file(number).with_suffix(".json").unlink(missing_ok=True)
-            self._file(number).unlink(missing_ok=True)
+            self._delete(number)
+
+    def _delete(self, number: int) -> None:
+        self._file(number).with_suffix(".json").unlink(missing_ok=True)
+        self._file(number).unlink(missing_ok=True)
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{self.stage}-{number:05d}.safetensors"

@@ -17,6 +17,7 @@ from .data.digest import digest, weights_digest
 from .data.labels import label_subset
 from .encoders import load_encoder, load_teacher, start_from
 from .errors import ConfigError, DataError
+from .files import write_json, write_tensors
 from .interfaces.encoder import Encoder
 from .interfaces.loader import Split
 from .interfaces.task import Task
@@ -24,7 +25,7 @@ from .plugin import Widths
 from .progress import Progress
 from .resolve import Resolved
 from .result import SCHEMA, Result, environment, evaluation_entry, write_evaluation
-from .run_folder import RunFolder, write_json
+from .run_folder import RunFolder
 from .stages import distill as step_two
 from .stages import pretrain as step_one
 from .stages.evaluate import Scores, Splits, labelled, linear
@@ -89,7 +90,7 @@ class Steps:
         history = step_one.pretrain(bench.fabric, encoder, contrast, views, config, epochs, seed=seed, session=session)
         encoder.save(where)
         summary = {"epochs": epochs, "loss": history.last, "samples": len(views)}
-        self.close("pretrain", inputs, summary)
+        self.folder.finish("pretrain", inputs, {"summary": summary})
         return frozen(bench, encoder), summary
 
     def teacher(self, bench: Workbench) -> tuple[Encoder, dict[str, Any]]:
@@ -132,7 +133,7 @@ class Steps:
         target.save(where)
         self.save_objective(objective)
         summary = {"epochs": epochs, "loss": history.last, "pairs": len(pairs), "objective": self.resolved.expression}
-        self.close("distill", inputs, summary)
+        self.folder.finish("distill", inputs, {"summary": summary})
         return frozen(bench, target), summary
 
     def student(self, bench: Workbench, source: Encoder | None) -> Encoder:
@@ -248,7 +249,7 @@ class Steps:
 
     def compare(self, name: str, task: Task, results: Mapping[str, Mapping[str, Scores]]) -> None:
         """Paired differences to the distilled encoder: same test samples, same label draws."""
-        for other in results.keys() - {"distilled"}:
+        for other in (encoder for encoder in results if encoder != "distilled"):
             for budget, scores in results["distilled"].items():
                 rival = results[other][budget]
                 difference = scores.replicates - rival.replicates
@@ -305,18 +306,10 @@ class Steps:
             digest=inputs,
         )
 
-    def close(self, stage: str, inputs: str, summary: Mapping[str, Any]) -> None:
-        """A stage's result is saved: a resumed run need not repeat it."""
-        self.folder.finish(stage, inputs, {"summary": dict(summary)})
-
     def save_objective(self, objective: step_two.WeightedSum) -> None:
         """Heads and temperatures, so that retrieval and distances can be asked for later."""
-        from safetensors.torch import save_file
-
         folder = self.folder.path / "objective"
-        folder.mkdir(exist_ok=True)
-        tensors = {name: t.detach().cpu().contiguous().clone() for name, t in objective.state_dict().items()}
-        save_file(tensors, folder / "objective.safetensors")
+        write_tensors(folder / "objective.safetensors", objective.state_dict())
         parts = [
             {"weight": term.weight, "key": term.key, **chosen.identity} for term, chosen in self.resolved.objectives
         ]

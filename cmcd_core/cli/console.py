@@ -33,9 +33,9 @@ class Terminal(Progress):
         self.quiet = quiet
         self.folder: Path | None = None
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.out = self.err if results_to_stderr else Console(highlight=False)
+        self.out = Console(stderr=results_to_stderr, highlight=False)
         if not self.out.is_terminal and "COLUMNS" not in os.environ:
-            self.out = Console(stderr=results_to_stderr, highlight=False, width=100)
+            self.out.width = 100
         self.bars: Bars | None = None
 
     def start(self, resolved: Resolved, folder: Path) -> None:
@@ -85,8 +85,9 @@ class Terminal(Progress):
         for name, text in estimate.items():
             self.err.out(f"{name:<8} {text}", highlight=False)
 
-    def interrupted(self, values: Mapping[str, Any]) -> None:
+    def interrupted(self) -> None:
         """Ctrl-C or SIGTERM: nothing is lost, and how to go on."""
+        self.close()
         self.err.out("interrupted; the last epoch is saved", highlight=False)
         if self.folder is not None:
             self.err.out(f"go on with: cmcd run --out {shlex.quote(str(self.folder))} --resume", highlight=False)

@@ -6,12 +6,9 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from ..result import Result
 
 FLAGS: dict[str, str] = {
     "source": "source.name",
@@ -95,6 +92,7 @@ def run(
     """  # fmt: skip
     from ..catalog import load
     from ..config import RunConfig
+    from ..pipeline import run as run_method
     from ..resolve import resolve
     from .console import Terminal
 
@@ -113,10 +111,9 @@ def run(
         return 0
     with stopped_by_signals() as stopped:
         try:
-            result = execute(config, resume, terminal, catalog)
+            result = run_method(config, resume=resume, progress=terminal, catalog=catalog, announce=terminal.start)
         except (KeyboardInterrupt, Stopped):
-            terminal.close()
-            terminal.interrupted(values)
+            terminal.interrupted()
             return 143 if stopped() else 130
         finally:
             terminal.close()
@@ -149,18 +146,10 @@ def configuration(
         section, name = key.split(".")
         values = merge(values, {section: {name: list(given) if isinstance(given, tuple) else given}})
     if data is not None:
-        values["data"] = merge(parse_data(data), {})
+        values["data"] = dict(parse_data(data))
     for assignment in assignments:
         set_key(values, assignment)
     return values
-
-
-def execute(config: Any, resume: bool, terminal: Any, catalog: Any) -> Result:
-    """The run, told to the terminal."""
-    from ..pipeline import run as run_pipeline
-
-    result: Result = run_pipeline(config, resume=resume, progress=terminal, catalog=catalog, announce=terminal.start)
-    return result
 
 
 class Stopped(BaseException):

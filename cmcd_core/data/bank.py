@@ -62,34 +62,21 @@ def feature_bank(
     identity = [views.decoded.digest, views.size, str(views.device.type), encoder.card, encoder.arguments]
     address = digest([VERSION, weights_digest(encoder), repr(encoder), identity, count, geometry])
 
+    def batch(view: int, rows: np.ndarray) -> Tensor:
+        if view == 0:
+            return views.plain(rows)
+        drawn = int(digest([seed, view, int(rows[0])])[:8], 16)
+        return views.augmented(rows, drawn, area_min=area_min, flip=flip)
+
     def write(partial: Path) -> None:
-        _write(partial, encoder, views, count, seed, area_min, flip, progress, title)
+        shape = (count, len(views), encoder.dim)
+        out = np.lib.format.open_memmap(partial / "pooled.npy", "w+", dtype=np.float32, shape=shape)
+        with torch.inference_mode(), progress.track(title, count * len(views)) as advance:
+            for view in range(count):
+                for start in range(0, len(views), CHUNK):
+                    rows = np.arange(start, min(start + CHUNK, len(views)))
+                    out[view, rows] = encoder(batch(view, rows)).pooled.float().cpu().numpy()
+                    advance(len(rows), "")
+        out.flush()
 
     return FeatureBank(np.load(cached_entry("features", address, write) / "pooled.npy", mmap_mode="c"))
-
-
-def _write(
-    partial: Path,
-    encoder: Encoder,
-    views: Views,
-    count: int,
-    seed: int,
-    area_min: float,
-    flip: bool,
-    progress: Progress,
-    title: str,
-) -> None:
-    shape = (count, len(views), encoder.dim)
-    out = np.lib.format.open_memmap(partial / "pooled.npy", "w+", dtype=np.float32, shape=shape)
-    with torch.inference_mode(), progress.track(title, count * len(views)) as advance:
-        for view in range(count):
-            for start in range(0, len(views), CHUNK):
-                rows = np.arange(start, min(start + CHUNK, len(views)))
-                if view == 0:
-                    batch = views.plain(rows)
-                else:
-                    drawn = int(digest([seed, view, start])[:8], 16)
-                    batch = views.augmented(rows, drawn, area_min=area_min, flip=flip)
-                out[view, start : start + len(rows)] = encoder(batch).pooled.float().cpu().numpy()
-                advance(len(rows), "")
-    out.flush()

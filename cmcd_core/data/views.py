@@ -67,10 +67,11 @@ class Views:
         generator = torch.Generator(device=x.device).manual_seed(seed + 1)
         return self._encode(self.modality.augment(x, generator))
 
-    def chunks(self, batch_size: int = 256) -> Iterator[Tensor]:
-        """All views, plain, in order."""
-        for start in range(0, len(self), batch_size):
-            yield self.plain(np.arange(start, min(start + batch_size, len(self))))
+    def chunks(self, batch_size: int = 256, rows: np.ndarray | None = None) -> Iterator[Tensor]:
+        """All views (or those at ``rows``), plain, in order."""
+        rows = np.arange(len(self)) if rows is None else rows
+        for start in range(0, len(rows), batch_size):
+            yield self.plain(rows[start : start + batch_size])
 
     def _load(self, indices: np.ndarray | Tensor) -> Tensor:
         batch = self.decoded.batch(indices)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from ..files import write_json, write_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +80,6 @@ class Encoder(nn.Module):
 
 def write_encoder(folder: Path, config: dict[str, Any], state: dict[str, Tensor]) -> Path:
     """Write an encoder's two files; a crash leaves either the old or the new file, never half of one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    partial = folder / f".model.{os.getpid()}.partial"
-    save_file(tensors, partial, metadata={"format": "pt"})
-    os.replace(partial, folder / "model.safetensors")
-    partial = folder / f".config.{os.getpid()}.partial"
-    partial.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "config.json")
+    write_tensors(folder / "model.safetensors", state)
+    write_json(folder / "config.json", config)
     return folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +34,10 @@ class Labelled:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def batches(self) -> Iterator[Tensor]:
+        """Whole pictures, ready for an encoder, in the order of ``targets``."""
+        return self.views.chunks(rows=self.rows)
 
 
 def labelled(samples: Sequence[Sample], views: Views, task: Task) -> Labelled:
@@ -104,12 +108,11 @@ class Standardised(nn.Module):
         return output
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def pooled_features(encoder: Encoder, part: Labelled) -> Tensor:
     """(n, D) float32 on the CPU, encoder in eval mode, whole pictures."""
     encoder.eval()
-    chunks = [encoder(part.views.plain(rows)).pooled.float().cpu() for rows in _chunks(part.rows, 256)]
-    return torch.cat(chunks)
+    return torch.cat([encoder(batch).pooled.float().cpu() for batch in part.batches()])
 
 
 def linear(
@@ -119,22 +122,20 @@ def linear(
 
     Features are computed once. The penalty is chosen on val in each draw. The encoder is left bit for bit as it was.
     """
-    with torch.inference_mode(False), torch.no_grad():
-        train, val, test = (pooled_features(encoder, part).clone() for part in (splits.train, splits.val, splits.test))
+    train, val, test = (pooled_features(encoder, part) for part in (splits.train, splits.val, splits.test))
     mean, std = train.mean(0), train.std(0) + 1e-6
-    pooled = {"train": train, "val": val, "test": test}
 
     def one_draw(rows: np.ndarray) -> tuple[nn.Module, Tensor, float]:
         chosen = torch.from_numpy(rows)
         best: tuple[float, nn.Module, float] | None = None
         head = Standardised(fresh_head(task, encoder, splits, seed), mean, std)
         for strength in L2_STRENGTHS:
-            _solve(head, task, pooled["train"][chosen], splits.train.targets[chosen], strength)
-            score = primary(task, splits, head(Features(pooled=pooled["val"])), splits.val.targets)
+            _solve(head, task, train[chosen], splits.train.targets[chosen], strength)
+            score = primary(task, splits, head(Features(pooled=val)), splits.val.targets)
             if best is None or score > best[0]:
                 best = (score, copy.deepcopy(head), strength)
         assert best is not None
-        return best[1], best[1](Features(pooled=pooled["test"])).detach(), best[2]
+        return best[1], best[1](Features(pooled=test)).detach(), best[2]
 
     return {
         budget: summarise(task, splits, [one_draw(rows) for rows in draws], draws, seed)
@@ -211,7 +212,3 @@ def summarise(
         chosen=tuple(value for _, _, value in draws),
         encoder=encoder,
     )
-
-
-def _chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -37,8 +37,7 @@ class Supervised(nn.Module):
     def outputs(self, part: Labelled) -> Tensor:
         """The head's output for a whole split, in eval mode, on the CPU."""
         self.eval()
-        blocks = np.array_split(part.rows, max(1, len(part) // 256))
-        return torch.cat([self.head(self.encoder(part.views.plain(rows))).float().cpu() for rows in blocks])
+        return torch.cat([self.head(self.encoder(batch)).float().cpu() for batch in part.batches()])
 
 
 def scratch(

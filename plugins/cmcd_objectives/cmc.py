@@ -11,7 +11,7 @@ from cmcd_core import ConfigError, Encoder, Features, Objective, Widths
 
 from .functional.contrast import Half, cmc_terms
 from .functional.operands import unit
-from .further import Bank, Queue, fill_bank
+from .further import Queue, attach_bank, further_candidates
 from .means import Means, hits
 from .options import CmcOptions
 from .space import Space, about, require_common_width
@@ -36,18 +36,12 @@ class Cmc(Objective):
         self.options = options
         self.space = Space(widths, options.standardise, layers=options.head_layers, hidden=options.head_hidden)
         self.temperature = Temperature(options.temperature, learnable=options.learnable_temperature)
-        self.further: Queue | Bank | None = None
-        if options.queue == "bank":
-            self.further = Bank(widths.source)
-        elif options.queue:
-            self.further = Queue(options.queue, widths.source)
+        self.further = further_candidates(options.queue, widths.source)
         self.means = Means()
 
     def attach(self, source: Encoder, target: Encoder, *, bank: Features | None, pairs: int, steps: int) -> None:
         """Fit the standardisation to the bank, and take the bank in where it is the queue."""
-        self.space.standardise.fit("cmc", bank)
-        if isinstance(self.further, Bank):
-            fill_bank("cmc", self.further, self.space, bank)
+        attach_bank("cmc", self.further, self.space, bank)
 
     def forward(self, source: Features, target: Features) -> Tensor:
         """Loss of a batch of pairs."""

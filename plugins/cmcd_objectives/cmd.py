@@ -13,7 +13,7 @@ from cmcd_core import ConfigError, Encoder, Features, Objective, Widths
 from .functional.operands import unit
 from .functional.similarity_distillation import Queue as QueueFeatures
 from .functional.similarity_distillation import cmd_terms
-from .further import Bank, Queue, fill_bank
+from .further import Queue, attach_bank, further_candidates
 from .means import Means, hits
 from .options import CmdOptions
 from .space import Space, about, require_common_width
@@ -40,19 +40,14 @@ class Cmd(Objective):
         )
         start = options.temperature_target or (0.07 if within else 0.2)
         self.temperature = Temperature(start, learnable=options.learnable_temperature)
-        self.further: Queue | Bank | None = None
-        if options.queue == "bank":
-            self.further = Bank(widths.source)
-        elif options.queue:
-            self.further = Queue(options.queue, widths.source, widths.target if within else 0)
-            self.needs = frozenset({"momentum"}) if within else frozenset()
+        self.further = further_candidates(options.queue, widths.source, widths.target if within else 0)
+        if within and isinstance(self.further, Queue):
+            self.needs = frozenset({"momentum"})
         self.means = Means()
 
     def attach(self, source: Encoder, target: Encoder, *, bank: Features | None, pairs: int, steps: int) -> None:
         """Fit the standardisation to the bank, and take the bank in where it is the queue."""
-        self.space.standardise.fit("cmd", bank)
-        if isinstance(self.further, Bank):
-            fill_bank("cmd", self.further, self.space, bank)
+        attach_bank("cmd", self.further, self.space, bank)
 
     def forward(self, source: Features, target: Features) -> Tensor:
         """Loss of a batch of pairs."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cmcd_core import ConfigError, Features
 
+from .options import QueueSize
 from .space import Space
 
 NOTHING = torch.iinfo(torch.int64).min  # an index or a group that no batch has
@@ -90,8 +91,21 @@ class Bank(nn.Module):
         return same_items(self.index, self.group, index, group)
 
 
-def fill_bank(name: str, further: Bank, space: Space, bank: Features | None) -> None:
-    """Take the cached source features in; ``name`` is the objective's, for messages."""
+def further_candidates(queue: QueueSize, source_width: int, target_width: int = 0) -> Queue | Bank | None:
+    """What the option ``queue`` asks for."""
+    if queue == "bank":
+        return Bank(source_width)
+    return Queue(queue, source_width, target_width) if queue else None
+
+
+def attach_bank(name: str, further: Queue | Bank | None, space: Space, bank: Features | None) -> None:
+    """Fit the standardisation to the cached source features, and take them in where they are the candidates.
+
+    ``name`` is the objective's, for messages.
+    """
+    space.standardise.fit(name, bank)
+    if not isinstance(further, Bank):
+        return
     if bank is None:
         raise ConfigError(
             f"objective.{name}.queue=bank needs the source's cached features, and there are none",

@@ -13,12 +13,21 @@ DEFAULT_STANDARDISE: Standardisation = "center"
 
 QueueSize = Annotated[int, Field(ge=0, le=1_048_576)] | Literal["bank"]
 
+HeadHidden = Annotated[
+    int | None,
+    Field(ge=1, le=65_536, description="Hidden width of a head of two layers. Default: the target's width."),
+]
+GroupAware = Annotated[
+    bool,
+    Field(description="Pairs that share one source item (five sketches of one photo) are no negatives of each other."),
+]
+
 
 class CmdOptions(Options):
     """Options of cross-modality distillation."""
 
     # The paper most likely means target anchors; source anchors measured 8 to 10 points better on validation splits
-    # (demo and hand-shape depth, few labels), and only they fix the space up to nothing: the default is theirs.
+    # (demo and hand-shape depth, few labels), and they alone give a space that both modalities share.
     anchors: Literal["target", "source"] = Field(
         "source",
         description="What the target's features are compared with: the source's (as self-supervised distillation "
@@ -56,18 +65,13 @@ class CmdOptions(Options):
     head_width: int | None = Field(
         None, ge=1, le=65_536, description="Output width of the head. Default: the source's width."
     )
-    head_hidden: int | None = Field(
-        None, ge=1, le=65_536, description="Hidden width of a head of two layers. Default: the target's width."
-    )
+    head_hidden: HeadHidden = None
     queue: QueueSize = Field(
         0,
         description="Further candidates: how many past pairs to keep (0: none; target anchors then need the momentum "
         'encoder), or "bank", all of the source\'s training features (source anchors only).',
     )
-    group_aware: bool = Field(
-        True,
-        description="Pairs that share one source item (five sketches of one photo) are no negatives of each other.",
-    )
+    group_aware: GroupAware = True
     standardise: Standardisation = Field(
         DEFAULT_STANDARDISE,
         description="What is done to the source's features first, fitted on the training set: nothing, subtracting "
@@ -93,18 +97,13 @@ class CmcOptions(Options):
         description="Layers of the target's head to the source's width, which is dropped after distillation: "
         "0 none, 1 linear, 2 an MLP.",
     )
-    head_hidden: int | None = Field(
-        None, ge=1, le=65_536, description="Hidden width of a head of two layers. Default: the target's width."
-    )
+    head_hidden: HeadHidden = None
     queue: QueueSize = Field(
         0,
         description="Further source features for the targets to pick from: how many past ones to keep (0: none), "
         'or "bank", all of the training set.',
     )
-    group_aware: bool = Field(
-        True,
-        description="Pairs that share one source item (five sketches of one photo) are no negatives of each other.",
-    )
+    group_aware: GroupAware = True
     standardise: Standardisation = Field(
         DEFAULT_STANDARDISE,
         description="What is done to the source's features first, fitted on the training set: nothing, subtracting "
@@ -124,13 +123,8 @@ class NtXentOptions(Options):
         description="Layers of the target's head to the source's width, which is dropped after distillation: 0 none, "
         "1 linear, 2 an MLP. Default: none where the widths agree, else linear.",
     )
-    head_hidden: int | None = Field(
-        None, ge=1, le=65_536, description="Hidden width of a head of two layers. Default: the target's width."
-    )
-    group_aware: bool = Field(
-        True,
-        description="Pairs that share one source item (five sketches of one photo) are no negatives of each other.",
-    )
+    head_hidden: HeadHidden = None
+    group_aware: GroupAware = True
     standardise: Standardisation = Field(
         "none",
         description="What is done to the source's features first, fitted on the training set: nothing, subtracting "

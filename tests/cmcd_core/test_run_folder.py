@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from cmcd_core import CmcdError, ConfigError, load_run
-from cmcd_core import run_folder as module
-from cmcd_core.run_folder import RunFolder, write_json, write_text
+from cmcd_core import files as module
+from cmcd_core.files import write_json, write_text
+from cmcd_core.run_folder import RunFolder
 
 HOLDER = """
 import sys, time

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, overload
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from cmcd_core import PairedLoader, Sample, cache_folder
 
+from ..lazy import LazySamples
 from .cache import Array, Recipe, rendered
 from .shapes import CLASSES
 from .sound import wav_bytes
@@ -54,7 +55,7 @@ def image_sources(seed: int, count: int, shuffled: float) -> npt.NDArray[np.int6
     return sources
 
 
-class DemoSplit(Sequence[Sample]):
+class DemoSplit(LazySamples):
     """Samples of one split, made on access; the arrays in them are read-only views of memory-mapped files."""
 
     def __init__(self, name: str, arrays: dict[str, Array], sources: npt.NDArray[np.int64]) -> None:
@@ -65,24 +66,18 @@ class DemoSplit(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self._sources)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        i = range(len(self))[index]  # negative indices, and IndexError beyond the ends
-        row = self._row
+    def sample(self, row: int) -> Sample:
+        """The scene at ``row``."""
+        part = self._row
         return Sample(
-            key=f"{self._name}-{i:06d}",
+            key=f"{self._name}-{row:06d}",
             views={
-                "image": row("image", int(self._sources[i])),
-                "depth": row("depth", i),
-                "sketch": row("sketch", i),
-                "audio": partial(wav_bytes, row("audio", i)),
+                "image": part("image", int(self._sources[row])),
+                "depth": part("depth", row),
+                "sketch": part("sketch", row),
+                "audio": partial(wav_bytes, part("audio", row)),
             },
-            targets={"label": int(self._arrays["label"][i]), "mask": row("mask", i)},
+            targets={"label": int(self._arrays["label"][row]), "mask": part("mask", row)},
         )
 
     def _row(self, name: str, index: int) -> npt.NDArray[Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 from cmcd_core import ConfigError, DataError, PairedLoader, Sample
 
 from .. import FolderOptions
+from ..lazy import LazySamples
 from .metadata import read_metadata
 from .pairing import read_folders
 from .row import MASK, SPLITS, Found, Row, counted, listing
@@ -22,8 +23,8 @@ CLASSES = "classes.txt"
 MASK_CLASSES = "mask_classes.txt"
 
 
-class FolderSplit(Sequence[Sample]):
-    """Samples of one split, made on access: a list of them costs seconds and memory where there are many."""
+class FolderSplit(LazySamples):
+    """Samples of one split, from the rows of the layout."""
 
     def __init__(self, root: Path, rows: Sequence[Row], ids: Mapping[str, int]) -> None:
         self._root = root
@@ -33,23 +34,16 @@ class FolderSplit(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        if isinstance(index, slice):
-            return [self._sample(row) for row in self._rows[index]]
-        return self._sample(self._rows[index])
-
-    def _sample(self, row: Row) -> Sample:
-        views = {name: self._root / file for name, file in row.files.items()}
+    def sample(self, row: int) -> Sample:
+        """The sample of one row of the layout."""
+        found = self._rows[row]
+        views = {name: self._root / file for name, file in found.files.items()}
         targets: dict[str, Any] = {}
-        if row.label is not None:
-            targets["label"] = self._ids[row.label]
-        if row.mask is not None:
-            targets[MASK] = self._root / row.mask
-        return Sample(key=row.key, views=views, targets=targets, weight=row.weight)
+        if found.label is not None:
+            targets["label"] = self._ids[found.label]
+        if found.mask is not None:
+            targets[MASK] = self._root / found.mask
+        return Sample(key=found.key, views=views, targets=targets, weight=found.weight)
 
 
 class FolderLoader(PairedLoader):
