@@ -25,6 +25,7 @@ _PUBLIC = {
     "TimmEncoder": "interfaces.timm_encoder",
     "Widths": "plugin",
     "cache_folder": "cache",
+    "distill": "own_modules",
     "load_encoder": "encoders",
     "load_run": "result",
     "run": "pipeline",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .interfaces.objective import Objective
     from .interfaces.task import Task
     from .interfaces.timm_encoder import TimmEncoder
+    from .own_modules import distill
     from .pipeline import run
     from .plugin import Widths
     from .result import Result, load_run
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 __all__ = [  # noqa: RUF022
     "CmcdError", "ConfigError", "DataError", "PluginError",
     "Encoder", "Features", "Modality", "Objective", "PairedLoader", "Sample", "Task", "TimmEncoder", "Widths",
-    "RunConfig", "Result", "cache_folder", "load_encoder", "load_run", "run",
+    "RunConfig", "Result", "cache_folder", "distill", "load_encoder", "load_run", "run",
 ]  # fmt: skip
 
 

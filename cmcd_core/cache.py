@@ -1,17 +1,64 @@
-"""Where things that can be made again are kept: decoded data, teacher features, the demo data."""
+"""Where things that can be made again are kept: decoded data, teacher features, the demo data, converted weights."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ConfigError
 
 COMPLETE = "complete"
+PARTIAL = ".partial-"
+BUSY_SECONDS = 3600.0
+"""Something unfinished that was touched this recently is still being written."""
+KINDS = {
+    "decoded": "your data, decoded and scaled down",
+    "features": "the frozen source encoder's features",
+    "demo": "the generated demo data",
+    "pretrained": "weights from installed packages, converted",
+}
+"""What is cached, in words. Plugins may add kinds, by :func:`cache_folder`."""
+MADE = ".cmcd-cache"
+"""Lists the kinds that cmcd made beside it. ``CMCD_CACHE`` may name a folder that holds other things too, and a
+folder called "decoded" may be a user's own: only what is listed is ever deleted."""
+MADE_HEADER = "# Folders here that cmcd made. What is in them can be made again; `cmcd cache clear` deletes it.\n"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing in the cache.
+
+    Attributes:
+        size: In bytes.
+        made: When it was last written to, in seconds since 1970.
+        busy: It is being written.
+    """
+
+    path: Path
+    size: int
+    made: float
+    busy: bool
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The entries of one kind; ``ours`` if cmcd made their folder, so that they may be deleted."""
+
+    name: str
+    ours: bool
+    entries: tuple[Entry, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(entry.size for entry in self.entries)
 
 
 def cache_root() -> Path:
@@ -34,6 +81,8 @@ def cache_folder(kind: str) -> Path:
     folder = cache_root() / kind
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if kind not in _made() and not any(folder.iterdir()):
+            _mark(kind)
     except OSError as error:
         raise ConfigError(
             f"cannot make the cache folder {folder}: {error.strerror}",
@@ -51,7 +100,7 @@ def cached_entry(kind: str, address: str, write: Callable[[Path], None]) -> Path
     if (folder / COMPLETE).is_file():
         return folder
     try:
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+        partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder.parent))
     except OSError as error:
         raise ConfigError(
             f"cannot write in the cache folder {folder.parent}: {error.strerror}",
@@ -69,3 +118,73 @@ def cached_entry(kind: str, address: str, write: Callable[[Path], None]) -> Path
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def contents() -> tuple[Kind, ...]:
+    """What lies in the cache, kind by kind; links are neither followed nor counted.
+
+    Raises:
+        ConfigError: A folder of it cannot be read.
+    """
+    root, made = cache_root(), _made()
+    found = []
+    try:
+        for name in sorted({*KINDS, *made}):
+            folder = root / name
+            if folder.is_symlink():
+                found.append(Kind(name, False, ()))
+            elif folder.is_dir():
+                entries = (_entry(path) for path in sorted(folder.iterdir()) if not path.is_symlink())
+                found.append(Kind(name, name in made, tuple(entries)))
+    except OSError as error:
+        raise ConfigError(f"cannot read the cache in {root}: {error}") from error
+    return tuple(found)
+
+
+def known_kinds() -> tuple[str, ...]:
+    """Every kind there may be here: cmcd's own, and those that plugins added."""
+    return tuple(sorted({*KINDS, *_made()}))
+
+
+def remove(entry: Entry) -> None:
+    """Delete one entry. A crash half-way leaves nothing that looks whole: it gets an unfinished one's name first.
+
+    Raises:
+        OSError: It is in use, or belongs to somebody else.
+    """
+    path = entry.path
+    away = path.with_name(f"{PARTIAL}deleted-{os.getpid()}-{path.name}"[:250])
+    with suppress(FileNotFoundError):  # another process was first
+        path.rename(away)
+        if away.is_dir() and not away.is_symlink():
+            shutil.rmtree(away)
+        else:
+            away.unlink()
+
+
+def _entry(path: Path) -> Entry:
+    size, made = 0, 0.0
+    inside = (Path(folder) / name for folder, folders, files in os.walk(path) for name in (*folders, *files))
+    for part in (path, *inside):
+        with suppress(FileNotFoundError):  # whoever writes it may be at work
+            status = part.lstat()
+            made = max(made, status.st_mtime)
+            size += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    return Entry(path, size, made, path.name.startswith(PARTIAL) and made > time.time() - BUSY_SECONDS)
+
+
+def _made() -> set[str]:
+    """The kinds whose folders cmcd made."""
+    try:
+        lines = (cache_root() / MADE).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return set()
+    return {line for line in lines if line and Path(line).name == line and not line.startswith((".", "#"))}
+
+
+def _mark(kind: str) -> None:
+    """Remember that cmcd made this kind's folder. One short append: processes do not cut into each other's."""
+    file = cache_root() / MADE
+    header = "" if file.exists() else MADE_HEADER
+    with suppress(OSError), file.open("a", encoding="utf-8") as out:  # unmarked only means never deleted
+        out.write(f"{header}{kind}\n")

@@ -13,6 +13,9 @@ from .errors import ConfigError
 from .grammar import Term, parse_data, parse_expression, parse_labels
 
 SCHEMA = 1
+Step = Literal["pretrain", "distill", "evaluate"]
+STEPS: tuple[Step, ...] = ("pretrain", "distill", "evaluate")
+"""The method's three steps, in order; each has a section of that name."""
 PRETRAIN_SAMPLES, DISTILL_SAMPLES = 26_000, 24_000
 """Samples seen by default in steps 1 and 2, whatever the data's size."""
 
@@ -110,7 +113,10 @@ class TaskConfig(Section):
 class PretrainConfig(Section):
     """``[pretrain]``: step 1, self-supervised contrastive training of the source (SimCLR), or a teacher instead."""
 
-    teacher: Names = Field((), description="A pretrained source encoder: a timm name, a folder or a .safetensors file.")
+    data: DataConfig | None = Field(None, description="Where step 1's source samples are; None: [data].")
+    teacher: Names = Field(
+        (), description="Pretrained source encoders: timm names, folders or .safetensors files. Several: side by side."
+    )
     teacher_architecture: str | None = Field(None, description="timm architecture of a .safetensors teacher.")
     architecture: str | None = Field(None, description="timm architecture of the source encoder; None: a slim ResNet.")
     model_args: dict[str, Any] = Field({}, description="Arguments of that architecture.")
@@ -137,6 +143,7 @@ class PretrainConfig(Section):
 class DistillConfig(Section):
     """``[distill]``: step 2, from the frozen source into the target on unlabelled pairs."""
 
+    data: DataConfig | None = Field(None, description="Where step 2's pairs are; None: [data].")
     student: str | None = Field(None, description="timm architecture of the target encoder; None: a slim ResNet.")
     model_args: dict[str, Any] = Field({}, description="Arguments of that architecture.")
     init: Literal["source", "random"] = Field("random", description="Start from the source's weights where they fit.")
@@ -157,6 +164,8 @@ class DistillConfig(Section):
 class EvaluateConfig(Section):
     """``[evaluate]``: step 3, with few labels of the target modality."""
 
+    data: DataConfig | None = Field(None, description="Where step 3's labels are; None: [data].")
+    encoder: Path | None = Field(None, description="An encoder's folder for `cmcd evaluate`; None: step 2's.")
     protocols: Names = Field(("linear",), description="linear: a linear head on the frozen encoder.")
     labels: Labels = Field(
         ("5",), min_length=1, description="Label budgets: '5' is 5 a class, '10%' of the training labels."
@@ -208,7 +217,9 @@ class RunConfig(Section):
     source: ModalityConfig = Field(
         default_factory=lambda: ModalityConfig(name="image"), description="The rich modality, and its options."
     )
-    target: ModalityConfig = Field(description="The modality to teach, and its options.")
+    target: ModalityConfig | None = Field(
+        None, description="The modality to teach, and its options; step 1 alone needs none."
+    )
     data: DataConfig = Field(
         default_factory=lambda: DataConfig(loader="datasets:demo"), description="Where the pairs are."
     )
@@ -220,6 +231,20 @@ class RunConfig(Section):
     run: RunSection = Field(default_factory=RunSection)
     plugins: dict[str, str] = Field({}, description="Versions of the plugins that a finished run used.")
     schema_: int = Field(SCHEMA, alias="schema", description="Version of this layout.")
+
+    def data_of(self, step: Step) -> DataConfig:
+        """Where one step's data are: its own, else those of the run.
+
+        Raises:
+            ConfigError: Other steps have data of their own, and this one would fall back on the demo.
+        """
+        own: DataConfig | None = getattr(self, step).data
+        if own is None and "data" not in self.model_fields_set and any(getattr(self, s).data for s in STEPS):
+            raise ConfigError(
+                f"{step}.data is missing: without it and --data this step would use the embedded demo data",
+                "Pass --data for the steps that have no data of their own.",
+            )
+        return own or self.data
 
     @model_validator(mode="after")
     def _known_schema(self) -> RunConfig:
@@ -263,7 +288,7 @@ def _explain_one(item: Mapping[str, Any], model: type[BaseModel], where: str) ->
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
         return f"{prefix}: unknown option, {hint}"
     if item["type"] == "missing":
-        return f"{prefix}: missing" + (" (--target NAME)" if key == "target" else "")
+        return f"{prefix}: missing"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = item["input"]
     shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""

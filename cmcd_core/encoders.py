@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from .errors import CmcdError, ConfigError
 from .interfaces.encoder import Encoder
 from .interfaces.modality import Modality
+from .interfaces.side_by_side import SideBySide
 from .interfaces.timm_encoder import TimmEncoder
 
 
@@ -33,9 +34,20 @@ def load_encoder(folder: str | Path) -> Encoder:
     """
     folder = Path(folder)
     config = _read_config(folder)
+    encoder: Encoder
     try:
         card = config.get("cmcd") or {}
-        encoder = _foreign(folder, card) if card.get("foreign") else TimmEncoder.from_folder(folder, config)
+        if "module" in card:
+            raise ConfigError(
+                f"{folder}: these are weights of a module of your own ({card['module']}), which cmcd cannot build",
+                "Build it and load model.safetensors with safetensors.torch.load_model.",
+            )
+        if "members" in card:
+            encoder = _side_by_side(folder, card)
+        elif card.get("foreign"):
+            encoder = _foreign(folder, card)
+        else:
+            encoder = TimmEncoder.from_folder(folder, config)
     except CmcdError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -74,6 +86,14 @@ def _foreign(folder: Path, card: dict[str, Any]) -> Encoder:
     return encoder
 
 
+def _side_by_side(folder: Path, card: dict[str, Any]) -> Encoder:
+    """Put the members that ``SideBySide.save`` wrote together again."""
+    statistics = load_file(folder / "model.safetensors")
+    encoder = SideBySide([load_encoder(folder / name) for name in card["members"]], **statistics)
+    encoder.card = {key: value for key, value in card.items() if key not in ("members", "foreign", "note")}
+    return encoder
+
+
 def load_teacher(name: str, architecture: str | None, modality: Modality) -> Encoder:
     """``--teacher``: an encoder folder, a .safetensors file, or a timm name (pretrained, from the hub).
 
@@ -88,21 +108,37 @@ def load_teacher(name: str, architecture: str | None, modality: Modality) -> Enc
     if path.is_dir():
         encoder = load_encoder(path)
     elif path.suffix == ".safetensors":
-        encoder = TimmEncoder(
-            architecture or architecture_in(path.name), in_chans=modality.channels, weights=_existing(path)
-        )
-    elif path.suffix or path.exists():
+        encoder = modality.encoder(architecture or architecture_in(path.name), _existing(path))
+    elif path.exists() or path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".onnx", ".pkl"):
         raise ConfigError(
             f"--teacher {name}: expected a timm name, an encoder's folder or a .safetensors file",
             "Other checkpoint formats can hold code; convert them to safetensors first.",
         )
+    elif len(path.parts) > 1 and not name.startswith("hf-hub:"):
+        raise ConfigError(f"--teacher {name}: no such folder")
     else:
-        encoder = TimmEncoder(name, in_chans=modality.channels, weights="pretrained")
+        encoder = modality.encoder(name, "pretrained")
     if encoder.channels != modality.channels:
         raise ConfigError(
             f"--teacher {name} takes {encoder.channels} channels, but the source modality gives {modality.channels}"
         )
     return encoder.eval().requires_grad_(False)
+
+
+def fixed_size(encoder: Encoder) -> int | None:
+    """The only picture side in pixels that a timm architecture takes, such as a ViT's; None: any."""
+    if not isinstance(encoder, TimmEncoder):
+        return None
+    pretrained = encoder.model.pretrained_cfg
+    size: int | None = pretrained["input_size"][-1] if pretrained.get("fixed_input_size") else None
+    return size
+
+
+def blueprint(encoder: Encoder) -> dict[str, Any]:
+    """Arguments of ``Modality.encoder`` that build this architecture again; the core's own are kept with it."""
+    if encoder.arguments or not isinstance(encoder, TimmEncoder):
+        return dict(encoder.arguments)
+    return {"architecture": encoder.architecture, **encoder.model_args}
 
 
 def _existing(path: Path) -> Path:

@@ -8,18 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from .catalog import Catalog
-from .config import RunConfig
+from .config import STEPS, RunConfig, Step
 from .errors import ConfigError
 from .progress import Progress
 from .resolve import Resolved, resolve
 from .result import Result, load_run
 from .run_folder import RunFolder
 
+FREE: Mapping[tuple[Step, ...], tuple[str, ...]] = {
+    ("pretrain", "distill"): ("target.", "objective.", "distill.", "evaluate.", "task.", "plugins.", "run."),
+    ("evaluate",): ("evaluate.", "task.", "plugins.", "run.device", "run.precision"),
+}
+"""What may differ from a folder's config.toml when single steps go on in it: what they do not build on."""
+EXTENDED = ("distill.epochs", "pretrain.epochs", "evaluate.", "task.", "plugins.", "run.device", "run.precision")
+
 
 def run(
     config: RunConfig,
     *,
     resume: bool = False,
+    extend: bool = False,
+    steps: tuple[Step, ...] = STEPS,
     progress: Progress | None = None,
     catalog: Catalog | None = None,
     announce: Callable[[Resolved, Path], None] = lambda resolved, folder: None,
@@ -28,7 +37,10 @@ def run(
 
     Args:
         config: The whole run.
-        resume: Go on in an existing ``config.run.out``; a finished run is returned as it is.
+        resume: Go on in an existing ``config.run.out``; what is done there is not done again.
+        extend: The same, and a finished step 2 goes on to a larger ``config.distill.epochs``.
+        steps: Which steps, in order; ``("evaluate",)`` takes the encoders that lie in ``config.run.out``, or
+            ``config.evaluate.encoder``.
         progress: Told of the work; silent by default.
         catalog: Plugins to choose from; default: all that are installed.
         announce: Called once everything is checked, with what will run and the folder it goes to.
@@ -50,40 +62,87 @@ def run(
     from .catalog import load
 
     progress = progress or Progress()
-    resolved = resolve(config, catalog or load())
+    if extend:
+        config = _extended(config)
+    resolved = resolve(config, catalog or load(), steps)
     folder = RunFolder(config.run.out or default_folder(resolved))
-    if folder.config_file.exists() and not resume:
-        raise ConfigError(f"--out {folder.path}: a run is there already", "Pass --resume to go on, or another --out.")
-    if resume:
+    if folder.config_file.exists() and not (resume or extend):
+        raise ConfigError(
+            f"--out {folder.path}: a run is there already",
+            "Pass --resume to go on, --extend for more epochs, or another --out.",
+        )
+    if resume or extend:
         if not folder.config_file.exists():
             raise ConfigError(f"--resume: {folder.path} holds no run", "Leave --resume out to start one.")
-        _same_configuration(folder, resolved)
-        if folder.result_file.exists():
+        _same_configuration(folder, resolved, EXTENDED if extend else FREE.get(steps, ()))
+        if resume and steps == STEPS and _is_finished(folder):
             progress.note(f"{folder.path} is finished already; nothing to do")
             return load_run(folder.path)
+    _has_encoder(folder, resolved)
     announce(resolved, folder.path)
     with folder.locked():
         from .steps import Steps
 
+        before = folder.read_config() if folder.config_file.exists() else None
         folder.write_config(resolved.config.to_mapping())
-        return Steps(resolved, folder, progress).go()
+        try:
+            return Steps(resolved, folder, progress, extend).go()
+        except ConfigError:
+            if before is not None:  # refused: the folder stays as it was
+                folder.write_config(before)
+            raise
+
+
+def _is_finished(folder: RunFolder) -> bool:
+    done = folder.read_result().get("steps", [])
+    return set(STEPS) <= set(done) and folder.finished("distill") is not None
+
+
+def _extended(config: RunConfig) -> RunConfig:
+    """``--extend`` leaves step 1 as it was, whatever ``--epochs`` would make of its default."""
+    folder = RunFolder(config.run.out) if config.run.out else None
+    record = folder.finished("pretrain") if folder else None
+    if folder is None or folder.finished("distill") is None:
+        raise ConfigError("--extend: no finished step 2 to go on from", "Name its folder with --out; or use --resume.")
+    if record and "epochs" in record:
+        config = config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"epochs": record["epochs"]})})
+    return config
+
+
+def _has_encoder(folder: RunFolder, resolved: Resolved) -> None:
+    """Step 3 alone needs an encoder that is there."""
+    elsewhere = resolved.config.evaluate.encoder
+    if resolved.steps != ("evaluate",):
+        if elsewhere:
+            raise ConfigError("evaluate.encoder is for `cmcd evaluate`: this run makes its own target encoder")
+    elif not elsewhere and not (folder.path / "target" / "config.json").is_file():
+        where = f"{folder.path} has no target/" if folder.path.exists() else "none is named"
+        raise ConfigError(
+            f"step 3 needs a target encoder, and {where}",
+            "Name a run folder whose step 2 is done (`cmcd distill`), or an encoder's folder: cmcd evaluate FOLDER.",
+        )
 
 
 def default_folder(resolved: Resolved) -> Path:
     """``runs/<time>-image-depth-cmd``, not there yet."""
-    objectives = "-".join(term.key.replace("@", "_") for term, _ in resolved.objectives)
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    base = Path("runs") / f"{stamp}-{resolved.source.name}-{resolved.target.name}-{objectives}"
+    stamp, source, target = datetime.now().strftime("%Y%m%d-%H%M%S"), resolved.source.name, resolved.target.name
+    if "distill" in resolved.steps:
+        objectives = "-".join(term.key.replace("@", "_") for term, _ in resolved.objectives)
+        name = f"{source}-{target}-{objectives}"
+    else:
+        name = f"{source}-pretrain" if "pretrain" in resolved.steps else f"{target}-evaluate"
+    base = Path("runs") / f"{stamp}-{name}"
     candidates = (base.with_name(f"{base.name}-{n}") if n else base for n in range(1000))
     return next(path for path in candidates if not path.exists())
 
 
-def _same_configuration(folder: RunFolder, resolved: Resolved) -> None:
+def _same_configuration(folder: RunFolder, resolved: Resolved, free: tuple[str, ...]) -> None:
     there, here = folder.read_config(), resolved.config.to_mapping()
-    if different := _differences(there, here):
+    different = [key for key in _differences(there, here) if not f"{key}.".startswith(free)]
+    if different:
         raise ConfigError(
-            f"--resume {folder.path}: its configuration differs in {', '.join(different[:5])}",
-            f"Resume with the same flags, or with `cmcd run -c {folder.config_file} --out {folder.path} --resume`.",
+            f"{folder.path}: its configuration differs in {', '.join(different[:5])}",
+            f"Go on with the same flags, or with `cmcd run -c {folder.config_file} --out {folder.path} --resume`.",
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from .catalog import Catalog, Kind, Plugin
-from .config import ModalityConfig, RunConfig, explain
+from .config import STEPS, DataConfig, ModalityConfig, RunConfig, Step, explain
 from .errors import CmcdError, ConfigError, DataError, PluginError
 from .grammar import Term
 from .interfaces.loader import PairedLoader
@@ -24,11 +24,15 @@ CONTRAST = "objectives:nt_xent"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A part that the configuration names, its plugin, and its validated options."""
+    """A part that the configuration names, its plugin, and its validated options.
+
+    ``said``: names of the options that the data set set, not the user.
+    """
 
     plugin: Plugin
     part: Descriptor
     options: Options
+    said: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -45,18 +49,36 @@ class Chosen:
         }
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """A run whose every name is found and every option valid; the data's index is read."""
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A data set that serves one or more steps, and the two modalities as it says they are to be read."""
 
-    config: RunConfig
     loader: PairedLoader
-    loader_part: Chosen
+    part: Chosen
     source: Chosen
     target: Chosen
+
+    @property
+    def name(self) -> str:
+        """For people: the folder, or the demo."""
+        root = getattr(self.part.options, "root", None)
+        return f"{self.part.name}:{root}" if root else self.part.name
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A run whose every name is found and every option valid; the data's index is read.
+
+    Attributes:
+        steps: Which of the method's steps will be done.
+        places: Where the data of each of them are; steps with the same data share one place.
+    """
+
+    config: RunConfig
+    steps: tuple[Step, ...]
+    places: Mapping[Step, Place]
     objectives: tuple[tuple[Term, Chosen], ...]
     tasks: tuple[Chosen, ...]
-    named_tasks: bool
     contrast: Chosen | None
 
     @property
@@ -65,59 +87,90 @@ class Resolved:
         return self.config.objective.expression.replace("objectives:", "")
 
     @property
-    def data_name(self) -> str:
-        """For people: the folder, or the demo."""
-        root = getattr(self.loader_part.options, "root", None)
-        return f"{self.loader_part.name}:{root}" if root else self.loader_part.name
+    def main(self) -> Place:
+        """The place that the encoders are made for: of the pairs, where this run has any."""
+        return next(self.places[step] for step in ("distill", "pretrain", "evaluate") if step in self.places)
+
+    @property
+    def source(self) -> Chosen:
+        return self.main.source
+
+    @property
+    def target(self) -> Chosen:
+        return self.main.target
+
+    @property
+    def data_names(self) -> dict[str, str]:
+        """Step -> its data, for people."""
+        return {step: self.places[step].name for step in self.steps}
 
 
-def resolve(config: RunConfig, catalog: Catalog) -> Resolved:
-    """Find every part that ``config`` names, validate its options, and read the data's index.
+def resolve(config: RunConfig, catalog: Catalog, steps: tuple[Step, ...] = STEPS) -> Resolved:
+    """Find every part that ``config`` names and ``steps`` need, validate its options, and read the data's index.
 
     Raises:
         ConfigError, PluginError, DataError: What is wrong, in the user's terms.
     """
-    source_name, target_name = config.source.name, config.target.name
-    for name in (source_name, target_name):
-        catalog.find("modality", name)  # before the data, since a typo here is the commonest
+    for modality in filter(None, (config.source, config.target)):
+        catalog.find("modality", modality.name)  # before the data, since a typo here is the commonest
+    if config.target is None and steps != ("pretrain",):
+        raise ConfigError("target: missing", "Name the modality to teach: --target NAME.")
     terms = config.objective.terms
-    plugin, part = _loader(config, catalog)
-    options = _options(part, _absolute(config.data.options), "data")
-    loader_part = Chosen(plugin, part, options)
-    loader = _built(loader_part)
-    source = _modality(catalog, "source", config.source, loader)
-    target = _modality(catalog, "target", config.target, loader)
-    _has_views(loader, loader_part, source.name, target.name)
+    places = _places(config, catalog, steps)
+    for step, place in places.items():
+        _serves(place, step, config)
     keys = {term.key for term in terms}
     _known_tables(config.objective.options, keys, "objective", config.objective.expression)
     objectives = tuple(
-        (term, _chosen(catalog, "objective", term.name, config.objective.options.get(term.key, {}), term.key))
+        (term, chosen_objective(catalog, term, config.objective.options.get(term.key, {})))
         for term in terms
+        if "distill" in steps
     )
-    tasks, named = _tasks(catalog, config)
-    step_one = {"temperature": config.pretrain.temperature}
-    contrast = None if config.pretrain.teacher else _chosen(catalog, "objective", CONTRAST, step_one, "nt_xent")
-    resolved = Resolved(config, loader, loader_part, source, target, objectives, tasks, named, contrast)
+    tasks = _tasks(catalog, config) if "evaluate" in steps else ()
+    contrast = None
+    if "pretrain" in steps and not config.pretrain.teacher:
+        step_one = {"temperature": config.pretrain.temperature}
+        contrast = _chosen(catalog, "objective", CONTRAST, step_one, "nt_xent")
+    resolved = Resolved(config, steps, places, objectives, tasks, contrast)
     return replace(resolved, config=_filled_in(resolved))
 
 
-def _loader(config: RunConfig, catalog: Catalog) -> tuple[Plugin, LoaderPlugin[Any]]:
-    root = config.data.options.get("root")
-    if name := config.data.loader or (None if root else DEMO):
+def _places(config: RunConfig, catalog: Catalog, steps: tuple[Step, ...]) -> dict[Step, Place]:
+    """Each step's data; what is configured alike is read once."""
+    places: dict[Step, Place] = {}
+    for step in steps:
+        data = config.data_of(step)
+        known = next((place for other, place in places.items() if config.data_of(other) == data), None)
+        places[step] = known or _place(config, catalog, data, "data" if data is config.data else f"{step}.data")
+    return places
+
+
+def _place(config: RunConfig, catalog: Catalog, data: DataConfig, section: str) -> Place:
+    plugin, part = _loader(data, catalog, "--data" if section == "data" else section)
+    chosen = Chosen(plugin, part, _options(part, _absolute(data.options), section))
+    loader = _built(chosen)
+    source = _modality(catalog, "source", config.source, loader)
+    target = _modality(catalog, "target", config.target, loader) if config.target else source
+    return Place(loader, chosen, source, target)
+
+
+def _loader(data: DataConfig, catalog: Catalog, where: str) -> tuple[Plugin, LoaderPlugin[Any]]:
+    root = data.options.get("root")
+    if name := data.loader or (None if root else DEMO):
         plugin, part = catalog.find("loader", name)
         assert isinstance(part, LoaderPlugin)
         return plugin, part
     path = Path(str(root)).expanduser()
     if not path.exists():
-        raise DataError(f"--data {root}: no such file or folder")
+        raise DataError(f"{where} {root}: no such file or folder")
     found = [(plugin, part) for plugin, part in catalog.all("loader") if _recognises(part, path)]
     if len(found) == 1:
         return found[0]  # type: ignore[return-value]
     names = ", ".join(f"{plugin.name}:{part.name}" for plugin, part in (found or catalog.all("loader")))
     if found:
-        raise DataError(f"--data {root}: more than one loader reads it ({names})", f"Pick one: --data LOADER:{root}")
+        raise DataError(f"{where} {root}: more than one loader reads it ({names})", f"Pick one: {where} LOADER:{root}")
     raise DataError(
-        f"--data {root}: no installed loader recognises what is there (asked: {names})",
+        f"{where} {root}: no installed loader recognises what is there (asked: {names})",
         "A plain folder needs a metadata.csv with <modality>_file_name columns, or one sub-folder a modality "
         "(image/, depth/, …) with files of the same stems.",
     )
@@ -163,8 +216,9 @@ def _built(chosen: Chosen) -> PairedLoader:
 
 def _modality(catalog: Catalog, section: str, config: ModalityConfig, loader: PairedLoader) -> Chosen:
     """The user's options win over what the data set says of itself."""
-    name = catalog.modality(config.name).name
-    return _chosen(catalog, "modality", config.name, {**loader.modality_options(name), **config.options}, section)
+    said = loader.modality_options(catalog.modality(config.name).name)
+    chosen = _chosen(catalog, "modality", config.name, {**said, **config.options}, section)
+    return replace(chosen, said=tuple(sorted(said.keys() - config.options.keys())))
 
 
 def _chosen(catalog: Catalog, kind: Kind, name: str, values: Mapping[str, Any], section: str) -> Chosen:
@@ -175,6 +229,15 @@ def _chosen(catalog: Catalog, kind: Kind, name: str, values: Mapping[str, Any], 
     return Chosen(plugin, part, _options(part, values, where))
 
 
+def chosen_objective(catalog: Catalog, term: Term, options: Mapping[str, Any]) -> Chosen:
+    """The objective that a term of an expression names.
+
+    Raises:
+        ConfigError, PluginError: There is none, or an option is wrong.
+    """
+    return _chosen(catalog, "objective", term.name, options, term.key)
+
+
 def _known_tables(tables: Mapping[str, Any], keys: set[str], section: str, expression: str) -> None:
     if unknown := sorted(set(tables) - keys):
         raise ConfigError(
@@ -183,7 +246,7 @@ def _known_tables(tables: Mapping[str, Any], keys: set[str], section: str, expre
         )
 
 
-def _tasks(catalog: Catalog, config: RunConfig) -> tuple[tuple[Chosen, ...], bool]:
+def _tasks(catalog: Catalog, config: RunConfig) -> tuple[Chosen, ...]:
     names = config.task.names
     every = tuple(f"{plugin.name}:{part.name}" for plugin, part in catalog.all("task"))
     options = config.task.options
@@ -192,41 +255,57 @@ def _tasks(catalog: Catalog, config: RunConfig) -> tuple[tuple[Chosen, ...], boo
     return tuple(
         _chosen(catalog, "task", name, options.get(name.rpartition(":")[2], {}), name.rpartition(":")[2])
         for name in names or every
-    ), bool(names)
+    )
 
 
-def _has_views(loader: PairedLoader, part: Chosen, source: str, target: str) -> None:
-    """Refuse early what step 2 could not do: a modality that the data does not have, or no pairs."""
+def _serves(place: Place, step: Step, config: RunConfig) -> None:
+    """Refuse early what a step could not do: a modality that its data do not have, or too few samples."""
+    source, target = place.source.name, place.target.name
+    wanted = {"pretrain": ["source"], "distill": ["source", "target"], "evaluate": ["target"]}[step]
+    where = "" if config.data_of(step) is config.data else f" of {step}.data"
     for section, name in (("source", source), ("target", target)):
-        if name not in loader.modalities:
+        if section in wanted and name not in place.loader.modalities:
             raise DataError(
-                f"--{section} {name}: the data ({part.name}) has no such views",
-                f"It has {', '.join(sorted(loader.modalities)) or 'none'}.",
+                f"--{section} {name}: the data{where} ({place.name}) has no such views",
+                f"It has {', '.join(sorted(place.loader.modalities)) or 'none'}.",
             )
-    train = loader.split("train")
+    train = place.loader.split("train")
     both = sum(source in sample.views and target in sample.views for sample in train)
-    if both < 2:
+    if step == "distill" and both < 2:
         raise DataError(
-            f"the training split has {both} pairs of {source} and {target} among {len(train)} samples, "
+            f"the training split{where} has {both} pairs of {source} and {target} among {len(train)} samples, "
             "and step 2 needs at least 2"
         )
+    alone = sum(source in sample.views for sample in train)
+    if step == "pretrain" and alone < 2 and not config.pretrain.teacher:
+        raise DataError(f"the training split{where} has {alone} {source} views, and step 1 needs at least 2")
 
 
 def _filled_in(resolved: Resolved) -> RunConfig:
-    """The configuration with every option and every name written out: what config.toml holds."""
+    """The configuration with every option and every name written out: what config.toml holds.
+
+    What a data set says of a modality (its unit) stays there: another step's data may say otherwise.
+    """
     config = resolved.config
     values = config.to_mapping()
-    for section, chosen in (("source", resolved.source), ("target", resolved.target)):
-        values[section] = {"name": f"{chosen.plugin.name}:{chosen.name}", **chosen.options.model_dump(mode="json")}
-    loader = resolved.loader_part
-    values["data"] = {"loader": f"{loader.plugin.name}:{loader.name}", **loader.options.model_dump(mode="json")}
-    values["objective"] = {"expression": config.objective.expression} | {
-        term.key: chosen.options.model_dump(mode="json") for term, chosen in resolved.objectives
-    }
-    values["task"] = {"names": list(config.task.names)} | {
-        chosen.name: chosen.options.model_dump(mode="json") for chosen in resolved.tasks
-    }
-    used = [loader, resolved.source, resolved.target, *(c for _, c in resolved.objectives), *resolved.tasks]
-    values["plugins"] = {chosen.plugin.name: chosen.plugin.version for chosen in used}
+    sides = (("source", config.source, resolved.source), ("target", config.target, resolved.target))
+    for section, given, chosen in sides:
+        if given is not None:
+            said = {key for place in resolved.places.values() for key in getattr(place, section).said}
+            options = chosen.options.model_dump(mode="json", exclude=said)
+            values[section] = {"name": f"{chosen.plugin.name}:{chosen.name}", **options}
+    for step, place in resolved.places.items():
+        data = {"loader": f"{place.part.plugin.name}:{place.part.name}", **place.part.options.model_dump(mode="json")}
+        if config.data_of(step) is config.data:
+            values["data"] = data
+        else:
+            values[step]["data"] = data
+    if "data" not in config.model_fields_set and any(getattr(config, step).data for step in STEPS):
+        values.pop("data", None)  # the demo, which no step uses
+    values["objective"] |= {term.key: chosen.options.model_dump(mode="json") for term, chosen in resolved.objectives}
+    values["task"] |= {chosen.name: chosen.options.model_dump(mode="json") for chosen in resolved.tasks}
+    chosens = [c for place in resolved.places.values() for c in (place.part, place.source, place.target)]
+    used = [*chosens, *(c for _, c in resolved.objectives), *resolved.tasks]
+    values["plugins"] = config.plugins | {chosen.plugin.name: chosen.plugin.version for chosen in used}
     filled = RunConfig.from_mapping(values)
     return filled.model_copy(update={"run": filled.run.model_copy(update={"out": config.run.out})})

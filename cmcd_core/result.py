@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Mapping
@@ -63,13 +62,9 @@ def load_run(folder: str | Path) -> Result:
     Raises:
         ConfigError: The folder holds no finished run.
     """
-    file = RunFolder(Path(folder)).result_file
-    try:
-        return Result(Path(folder), json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ConfigError(f"{folder}: no finished run here (no result.json)") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file}: not readable: {error}") from None
+    if values := RunFolder(Path(folder)).read_result():
+        return Result(Path(folder), values)
+    raise ConfigError(f"{folder}: no finished run here (no result.json)")
 
 
 def environment(device: str, precision: str) -> dict[str, Any]:
@@ -88,16 +83,10 @@ def environment(device: str, precision: str) -> dict[str, Any]:
     }
 
 
-def evaluation_entry(
-    encoder: str, modality: str, task: str, protocol: str, budget: str, primary: str, scores: Scores, splits: Splits
-) -> dict[str, Any]:
-    """One entry of result.json's ``evaluations``."""
+def evaluation_entry(about: Mapping[str, str], primary: str, scores: Scores, splits: Splits) -> dict[str, Any]:
+    """One entry of result.json's ``evaluations``; ``about`` names encoder, modality, task, protocol, labels, data."""
     return {
-        "encoder": encoder,
-        "modality": modality,
-        "task": task,
-        "protocol": protocol,
-        "labels": budget,
+        **about,
         "n_train": scores.n_train,
         "n_test": scores.n_test,
         "classes": len(splits.classes) if splits.classes else None,
@@ -119,6 +108,8 @@ def write_evaluation(folder: Path, entry: Mapping[str, Any], scores: Scores, spl
     arrays |= {"key": np.asarray(splits.test.keys), "target": splits.test.targets.numpy()}
     with replacing(folder / "predictions.npz") as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
+    with replacing(folder / "replicates.npy") as partial, partial.open("wb") as file:
+        np.save(file, scores.replicates.numpy(), allow_pickle=False)
     write_json(folder / "classes.json", list(splits.classes or ()))
     if scores.encoder is not None:
         scores.encoder.save(folder / "encoder")

@@ -69,6 +69,20 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         return tomllib.loads(self.config_file.read_text(encoding="utf-8"))
 
+    def read_result(self) -> dict[str, Any]:
+        """What result.json says; empty where there is none.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        try:
+            values: dict[str, Any] = json.loads(self.result_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{self.result_file}: not readable: {error}") from None
+        return values
+
     def log(self, stage: str, values: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl, flushed."""
         with self.metrics_file.open("a", encoding="utf-8") as file:
@@ -92,13 +106,22 @@ class RunFolder:
     def checkpoints(self, stage: str) -> Checkpoints:
         return Checkpoints(self.path / "checkpoints", stage)
 
-    def finished(self, stage: str, digest: str) -> dict[str, Any] | None:
-        """What :meth:`finish` recorded for this stage, if it was made from the same inputs."""
+    def finished(self, stage: str) -> dict[str, Any] | None:
+        """What :meth:`finish` recorded for this stage; None where it is not done."""
         file = self.path / "checkpoints" / f"{stage}.done.json"
         if not file.is_file():
             return None
         record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return record if record.get("digest") == digest else None
+        return record
+
+    def reopen(self, stage: str) -> None:
+        """Forget that a stage is done: it is about to go on."""
+        (self.path / "checkpoints" / f"{stage}.done.json").unlink(missing_ok=True)
+
+    def evaluations(self) -> list[tuple[Path, dict[str, Any]]]:
+        """Folder and entry of each evaluation made so far, in order."""
+        files = sorted(self.path.glob("evaluations/*/evaluation.json"), key=lambda file: int(file.parent.name))
+        return [(file.parent, json.loads(file.read_text(encoding="utf-8"))) for file in files]
 
     def finish(self, stage: str, digest: str, values: Mapping[str, Any]) -> None:
         """Record that a stage is done, so that a resumed run does not repeat it."""

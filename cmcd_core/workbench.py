@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from .config import DEFAULT_SIZES, RunSection
+from .config import DEFAULT_SIZES, RunSection, Step
 from .data.decoded import BoundModality, decode_first, decode_views
 from .data.seeds import seeded
 from .data.views import Views
+from .encoders import fixed_size, load_teacher
 from .errors import CmcdError, ConfigError, PluginError
 from .interfaces.encoder import Encoder
 from .interfaces.loader import Sample, Split
@@ -23,9 +24,10 @@ from .interfaces.objective import Objective
 from .interfaces.task import Task
 from .plugin import LoaderOptions, Widths
 from .progress import Progress
-from .resolve import Chosen, Resolved
+from .resolve import Chosen, Place, Resolved
 
 TEACHER_SIZE = 128
+Side = Literal["source", "target"]
 
 
 def make_fabric(section: RunSection) -> tuple[Fabric, str]:
@@ -48,70 +50,126 @@ def make_fabric(section: RunSection) -> tuple[Fabric, str]:
 
 @dataclass
 class Workbench:
-    """The parts of a resolved run, built; views are decoded when first asked for."""
+    """The parts of a resolved run, built; views are decoded when first asked for.
+
+    Attributes:
+        size: Side in pixels of what the target encoder sees.
+        teachers: The pretrained source encoders that take the place of step 1.
+    """
 
     resolved: Resolved
     fabric: Fabric
     progress: Progress
-    source: BoundModality
-    target: BoundModality
-    _views: dict[tuple[str, str], Views] = field(default_factory=dict)
+    size: int
+    _source_size: int | None = None
+    teachers: tuple[Encoder, ...] = ()
+    _bound: dict[tuple[Place, Side], BoundModality] = field(default_factory=dict)
+    _views: dict[tuple[Place, Side, Split], Views] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, resolved: Resolved, fabric: Fabric, progress: Progress) -> Workbench:
-        return cls(resolved, fabric, progress, _bind(resolved.source), _bind(resolved.target))
+    def of(
+        cls,
+        resolved: Resolved,
+        fabric: Fabric,
+        progress: Progress,
+        *,
+        size: int | None = None,
+        source_size: int | None = None,
+    ) -> Workbench:
+        """The sizes are those of encoders that are there already; None: as configured, or as the data are."""
+        bench = cls(resolved, fabric, progress, size or 0, source_size)
+        bench.size = size or bench._fitting_size()
+        pretrain = resolved.config.pretrain
+        if "pretrain" in resolved.steps:
+            modality, architecture = bench.source.modality, pretrain.teacher_architecture
+            bench.teachers = tuple(load_teacher(name, architecture, modality) for name in pretrain.teacher)
+        return bench
+
+    def _fitting_size(self) -> int:
+        """As configured, else the first target picture's, within bounds."""
+        low, high = DEFAULT_SIZES
+        if (configured := self.resolved.config.run.size) or not self.target.modality.spatial:
+            return configured or high
+        place, name = self.resolved.main, self.target.name
+        samples = (sample for sample in place.loader.split("train") if name in sample.views)
+        first = decode_first(((s.key, s.views[name]) for s in samples), self.target, on_error(place))
+        return min(high, max(low, int(first.shape[-2]), int(first.shape[-1])))
+
+    @property
+    def source(self) -> BoundModality:
+        return self.bound(self.resolved.main, "source")
+
+    @property
+    def target(self) -> BoundModality:
+        return self.bound(self.resolved.main, "target")
 
     @property
     def seed(self) -> int:
         return self.resolved.config.run.seed
 
     @cached_property
-    def size(self) -> int:
-        """Side in pixels of what the target encoder sees: as configured, else the first picture's, within bounds."""
-        low, high = DEFAULT_SIZES
-        if (configured := self.resolved.config.run.size) or not self.target.modality.spatial:
-            return configured or high
-        samples = (s for s in self.samples("train") if self.target.name in s.views)
-        first = decode_first(((s.key, s.views[self.target.name]) for s in samples), self.target, self.on_error)
-        return min(high, max(low, int(first.shape[-2]), int(first.shape[-1])))
-
-    @property
-    def on_error(self) -> Literal["fail", "skip"]:
-        options = self.resolved.loader_part.options
-        assert isinstance(options, LoaderOptions)
-        return options.on_error
-
-    @property
     def source_size(self) -> int:
-        """A pretrained teacher gets bigger pictures: each is looked at once only."""
-        own, teacher = self.resolved.config.run.source_size, self.resolved.config.pretrain.teacher
-        return own or (max(self.size, TEACHER_SIZE) if teacher else self.size)
+        """Side in pixels of what the source encoder sees. A teacher gets what it was made for, else big pictures:
+        each is looked at once only.
+
+        Raises:
+            ConfigError: Two teachers need different sizes.
+        """
+        if own := self._source_size or self.resolved.config.run.source_size:
+            return own
+        if not self.teachers:
+            return self.size
+        needed = {int(size) for teacher in self.teachers if (size := teacher.card.get("size") or fixed_size(teacher))}
+        if len(needed) > 1:
+            raise ConfigError(
+                f"--teacher: these need {' and '.join(map(str, sorted(needed)))} px, and all see one size",
+                "Set it with -o run.source_size=N, or take one teacher.",
+            )
+        return needed.pop() if needed else max(self.size, TEACHER_SIZE)
 
     def seed_for(self, purpose: str) -> int:
         """An independent seed for each purpose, from the run's."""
         words = [self.seed, *purpose.encode()]
         return int(np.random.SeedSequence(words).generate_state(1)[0]) // 2
 
-    def samples(self, split: Split) -> Any:
-        return self.resolved.loader.split(split)
+    def samples(self, step: Step, split: Split) -> Sequence[Sample]:
+        """The samples of one step's data."""
+        return self.resolved.places[step].loader.split(split)
 
-    def views(self, side: Literal["source", "target"], split: Split) -> Views:
-        """Decoded views of one side and split, kept for the run."""
-        bound, size = (self.source, self.source_size) if side == "source" else (self.target, self.size)
-        if (side, split) not in self._views:
-            samples: list[Sample] = self.samples(split)
+    def bound(self, place: Place, side: Side) -> BoundModality:
+        """A modality, built as ``place`` says; encoders fit any of a run's places.
+
+        Raises:
+            ConfigError: Its channels are not those of the main place.
+        """
+        if (place, side) not in self._bound:
+            self._bound[place, side] = made = _bind(getattr(place, side))
+            first = self._bound.setdefault((self.resolved.main, side), _bind(getattr(self.resolved.main, side)))
+            if made.modality.channels != first.modality.channels:
+                raise ConfigError(
+                    f"{side} {made.name}: {place.name} gives {made.modality.channels} channels, and "
+                    f"{self.resolved.main.name} {first.modality.channels}",
+                    f"Set the options of the modality yourself, under {side}.",
+                )
+        return self._bound[place, side]
+
+    def views(self, step: Step, side: Side, split: Split) -> Views:
+        """Decoded views of one side and split of a step's data, kept for the run."""
+        place = self.resolved.places[step]
+        if (place, side, split) not in self._views:
+            bound, size = self.bound(place, side), self.source_size if side == "source" else self.size
             decoded = decode_views(
-                samples,
+                place.loader.split(split),
                 bound,
                 size,
-                on_error=self.on_error,
+                on_error=on_error(place),
                 progress=self.progress,
                 title=f"decode {bound.name}, {split}",
             )
             for message in decoded.skipped:
                 self.progress.note(f"left out: {message}")
-            self._views[side, split] = Views(decoded, bound, size, self.fabric.device)
-        return self._views[side, split]
+            self._views[place, side, split] = Views(decoded, bound, size, self.fabric.device)
+        return self._views[place, side, split]
 
     def encoder(
         self, bound: BoundModality, architecture: str | None, model_args: dict[str, Any], seed: int, size: int
@@ -146,6 +204,13 @@ class Workbench:
         return out
 
 
+def on_error(place: Place) -> Literal["fail", "skip"]:
+    """What a data set's user wants done about a file that cannot be read."""
+    options = place.part.options
+    assert isinstance(options, LoaderOptions)
+    return options.on_error
+
+
 def card(bound: BoundModality) -> dict[str, Any]:
     """What config.json says of an encoder's modality."""
     identity = bound.identity
@@ -154,6 +219,7 @@ def card(bound: BoundModality) -> dict[str, Any]:
         "options": identity["options"],
         "plugin": identity["plugin"],
         "version": identity["version"],
+        "from_data": list(bound.said),
     }
 
 
@@ -177,4 +243,10 @@ def _bind(chosen: Chosen) -> BoundModality:
     modality = build(chosen)
     if not isinstance(modality, Modality):
         raise PluginError(f"modality {chosen.name!r} built a {type(modality).__name__}, expected a Modality")
-    return BoundModality(chosen.name, chosen.identity, modality)
+    return BoundModality(chosen.name, chosen.identity, modality, chosen.said)
+
+
+def frozen(bench: Workbench, encoder: Encoder) -> Encoder:
+    """On the run's device, in eval mode, without gradients."""
+    moved: Encoder = encoder.to(bench.fabric.device).to(memory_format=torch.channels_last)
+    return moved.eval().requires_grad_(False)

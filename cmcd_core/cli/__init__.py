@@ -9,8 +9,11 @@ from typing import Any
 import click
 
 from ..errors import CmcdError
+from .cache import cache
+from .doctor import doctor
 from .plugins import plugins
 from .run import run
+from .steps import distill, evaluate, pretrain
 
 
 class Grouped(click.Group):
@@ -23,6 +26,7 @@ class Grouped(click.Group):
                     ("cmcd run --source image --target depth", "the whole method on the embedded demo data"),
                     ("cmcd run --target depth --data FOLDER", "the same on your own pairs"),
                     ("cmcd plugins list", "what is installed"),
+                    ("cmcd doctor", "what this machine has, and what will hurt"),
                 ]
             )
 
@@ -33,8 +37,8 @@ def cli() -> None:
     """Teach a new sensor what images already know: cross-modality contrastive distillation."""
 
 
-cli.add_command(run)
-cli.add_command(plugins)
+for command in (run, pretrain, distill, evaluate, plugins, cache, doctor):
+    cli.add_command(command)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from ..config import STEPS, Step
 from ..progress import Advance, Progress
 
 if TYPE_CHECKING:
-    from ..resolve import Resolved
+    from ..resolve import Place, Resolved
     from ..result import Result
 
+TITLES: Mapping[str, str] = {"pretrain": "step 1", "distill": "step 2", "evaluate": "step 3"}
 ORDER = ("distilled", "scratch", "untrained", "source")
 
 
@@ -32,6 +34,7 @@ class Terminal(Progress):
     def __init__(self, *, quiet: bool, results_to_stderr: bool) -> None:
         self.quiet = quiet
         self.folder: Path | None = None
+        self.steps: tuple[Step, ...] = STEPS
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
         self.out = Console(stderr=results_to_stderr, highlight=False)
         if not self.out.is_terminal and "COLUMNS" not in os.environ:
@@ -40,13 +43,17 @@ class Terminal(Progress):
 
     def start(self, resolved: Resolved, folder: Path) -> None:
         """Say what is about to happen, on which data, and where it goes."""
-        self.folder = folder
-        demo = resolved.loader_part.name == "demo"
-        data = "the embedded demo data (generated; pass --data for yours)" if demo else resolved.data_name
-        self.note(
-            f"cmcd: {resolved.source.name} -> {resolved.target.name} on {data}\n"
-            f"objective {resolved.expression}, seed {resolved.config.run.seed}, folder {folder}"
-        )
+        self.folder, self.steps = folder, resolved.steps
+        places = dict.fromkeys(resolved.places.values())
+        what = resolved.source.name
+        if resolved.config.target is not None:
+            what = f"{what} -> {resolved.target.name}" if "distill" in resolved.steps else resolved.target.name
+        if len(places) == 1:
+            data = [f"cmcd: {what} on {_described(next(iter(places)))}"]
+        else:
+            data = [f"cmcd: {what}", *(f"{TITLES[s]} on {_described(p)}" for s, p in resolved.places.items())]
+        objective = f"objective {resolved.expression}, " if "distill" in resolved.steps else ""
+        self.note("\n".join([*data, f"{objective}seed {resolved.config.run.seed}, folder {folder}"]))
 
     @contextmanager
     def track(self, title: str, total: int) -> Iterator[Advance]:
@@ -80,8 +87,9 @@ class Terminal(Progress):
     def plan(self, resolved: Resolved, estimate: Mapping[str, str]) -> None:
         """``--dry-run``: the configuration on stdout, the estimate on stderr."""
         self.out.out(tomli_w.dumps(resolved.config.to_mapping()), end="", highlight=False)
-        for note in resolved.loader.notes:
-            self.err.out(note, highlight=False)
+        for place in dict.fromkeys(resolved.places.values()):
+            for note in place.loader.notes:
+                self.err.out(note, highlight=False)
         for name, text in estimate.items():
             self.err.out(f"{name:<8} {text}", highlight=False)
 
@@ -90,30 +98,31 @@ class Terminal(Progress):
         self.close()
         self.err.out("interrupted; the last epoch is saved", highlight=False)
         if self.folder is not None:
-            self.err.out(f"go on with: cmcd run --out {shlex.quote(str(self.folder))} --resume", highlight=False)
+            folder = shlex.quote(str(self.folder))
+            single = f"cmcd {self.steps[-1]} {folder}"
+            command = f"cmcd run --out {folder} --resume" if self.steps == STEPS else single
+            self.err.out(f"go on with: {command}", highlight=False)
 
     def result(self, result: Result) -> None:
         """The closing table, the comparison in words, the seconds a step, the folder, and what to type next."""
         values = result.values
-        if values["evaluations"]:
-            self.out.print(scores_table(values))
+        for step in ("pretrain", "distill"):
+            if step in self.steps and (said := _summary(values[step])):
+                self.out.print(f"{TITLES[step]}: {escape(said)}", soft_wrap=True)
+        if values["evaluations"] and "evaluate" in self.steps:
+            for table in scores_tables(values):
+                self.out.print(table)
             for line in verdicts(values):
                 self.out.print(escape(line), soft_wrap=True)
+        if len(set(values["data_of"].values())) > 1:
+            for step, data in values["data_of"].items():
+                self.out.print(f"{TITLES[step]} used {escape(data)}", soft_wrap=True)
         seconds = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in values["seconds"].items())
         self.out.print(f"seconds: {seconds}; {sum(values['seconds'].values()):.0f} s in all", soft_wrap=True)
         folder = shlex.quote(str(result.folder))
         self.out.print(f"folder:  {escape(folder)}", soft_wrap=True)
         self.out.print("next:", style="bold")
-        demo = values["data"] == "demo"
-        source, target = values["source"], values["target"]
-        own = (f"cmcd run --source {source} --target {target} --data YOUR_FOLDER", "your own pairs")
-        more = (f"cmcd run -c {folder}/config.toml --labels 5 --labels 100%", "more label budgets")
-        for command, why in (
-            own if demo else more,
-            (f"cmcd run -c {folder}/config.toml", "this very run again"),
-            (f'python -c "import cmcd_core; print(cmcd_core.load_encoder({str(result.folder / "target")!r}))"',
-             "use the encoder"),
-        ):  # fmt: skip
+        for command, why in _next(values, folder):
             self.out.print(f"  {escape(command)}   [dim]# {why}[/dim]", soft_wrap=True)
 
     def _bars(self) -> Bars:
@@ -135,16 +144,61 @@ class Terminal(Progress):
         self.err.print(escape(text), soft_wrap=True)
 
 
-def scores_table(values: Mapping[str, Any]) -> Table:
-    """Encoder, protocol, labels, and each task's primary metric with its 95 % interval."""
-    sizes = {entry["task"]: entry["n_test"] for entry in values["evaluations"] if entry["encoder"] == "distilled"}
+def _described(place: Place) -> str:
+    if place.part.name == "demo":
+        return "the embedded demo data (generated; pass --data for yours)"
+    return place.name
+
+
+def _summary(found: Mapping[str, Any]) -> str:
+    """``60 epochs, loss 2.91, 2000 samples``."""
+    return ", ".join(
+        f"{name} {value:.3f}" if name == "loss" else f"{value} {name}" if isinstance(value, int) else f"{name} {value}"
+        for name, value in found.items()
+        if value is not None
+    )
+
+
+def _next(values: Mapping[str, Any], folder: str) -> list[tuple[str, str]]:
+    """(command, why) of what a user may type now."""
+    source, target, steps = values["source"], values["target"], values["steps"]
+    if "distill" not in steps:
+        if "evaluate" in steps:
+            return [(f"cmcd evaluate {folder} --labels 10%", "more label budgets")]
+        return [(f"cmcd distill {folder} --target NAME --data YOUR_PAIRS", "step 2, from this source encoder")]
+    load = f"import cmcd_core; print(cmcd_core.load_encoder({folder + '/target'!r}))"
+    use = (f'python -c "{load}"', "use the encoder")
+    if "evaluate" not in steps:
+        return [(f"cmcd evaluate {folder}", "step 3, with few labels"), use]
+    own = (f"cmcd run --source {source} --target {target} --data YOUR_FOLDER", "your own pairs")
+    more = (f"cmcd evaluate {folder} --labels 100%", "more label budgets")
+    return [
+        own if values["data"] == "demo" else more,
+        (f"cmcd run -c {folder}/config.toml", "this very run again"),
+        use,
+    ]
+
+
+def scores_tables(values: Mapping[str, Any]) -> list[Table]:
+    """For each data set that was evaluated on: encoder, protocol, labels, primary metric with its 95 % interval."""
+    every = values["evaluations"]
+    return [
+        scores_table(values, [entry for entry in every if entry["data"] == data])
+        for data in dict.fromkeys(entry["data"] for entry in every)
+    ]
+
+
+def scores_table(values: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Table:
+    """The evaluations on one data set."""
+    sizes = {entry["task"]: entry["n_test"] for entry in entries if entry["encoder"] != "source"}
     tests = ", ".join(f"{task} ({count} test samples)" for task, count in sizes.items())
-    table = Table(title=f"{values['source']} -> {values['target']}: {tests}", title_justify="left")
+    start = f"{values['source']} -> {values['target']}" if "distill" in values["steps"] else values["target"]
+    table = Table(title=f"{start}: {tests} of {entries[0]['data']}", title_justify="left")
     for column in ("encoder", "sees", "protocol", "labels", "metric"):
         table.add_column(column, no_wrap=True)
     table.add_column("mean  [95 % interval]", no_wrap=True)
     table.add_column("draws", justify="right")
-    for entry in sorted(values["evaluations"], key=lambda e: (e["task"], e["n_train"], rank(e["encoder"]))):
+    for entry in sorted(entries, key=lambda e: (e["task"], e["n_train"], rank(e["encoder"]))):
         name, labels = entry["primary"], entry["labels"]
         low, high = entry["intervals"][name]
         table.add_row(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..config import DEFAULT_SIZES, MARGIN
+from ..config import DEFAULT_SIZES, MARGIN, Step
 from ..resolve import Resolved
 
 IMAGES_A_SECOND_A_CORE = 500.0
@@ -13,24 +13,36 @@ IMAGES_A_SECOND_A_CORE = 500.0
 
 def estimate(resolved: Resolved) -> dict[str, str]:
     """Name -> text for time, disk and memory."""
-    config, train = resolved.config, resolved.loader.split("train")
-    sources = sum(resolved.source.name in sample.views for sample in train)
-    pairs = sum({resolved.source.name, resolved.target.name} <= sample.views.keys() for sample in train)
+    config, steps = resolved.config, resolved.steps
+    source, target = resolved.source.name, resolved.target.name
+    sources, pairs = _count(resolved, "pretrain", source), _count(resolved, "distill", source, target)
     side = config.run.size or DEFAULT_SIZES[1]
-    pretrain = 0 if config.pretrain.teacher else config.pretrain.epochs_for(sources, config.distill.epochs)
-    distill = config.distill.epochs_for(pairs)
+    pretrain = config.pretrain.epochs_for(sources, config.distill.epochs) if "pretrain" in steps else 0
+    pretrain = 0 if config.pretrain.teacher else pretrain
+    distill = config.distill.epochs_for(pairs) if "distill" in steps else 0
     images = 0.9 * pretrain * sources + distill * pairs + config.distill.views * sources
     seconds = images * (side / 64) ** 2 / (IMAGES_A_SECOND_A_CORE * (os.cpu_count() or 1))
     stored = round(MARGIN * side) ** 2
     disk = (sources * 3 + pairs * 4) * stored + sources * config.distill.views * 512 * 4
     memory = 1.2e9 + config.distill.batch_size * 2 * (side / 64) ** 2 * 4e6
-    step_one = "step 1 skipped (teacher)" if config.pretrain.teacher else f"step 1: {pretrain} epochs"
+    said = {
+        "pretrain": "step 1 skipped (teacher)" if config.pretrain.teacher else f"step 1: {pretrain} epochs",
+        "distill": f"step 2: {distill} epochs on {pairs} pairs",
+        "evaluate": f"step 3: {_count(resolved, 'evaluate', target)} training samples, {len(resolved.tasks)} tasks",
+    }
     return {
-        "data": f"{len(train)} training samples, {pairs} pairs; {step_one}; step 2: {distill} epochs",
+        "data": "; ".join(f"{said[step]} ({resolved.data_names[step]})" for step in steps),
         "time": f"about {_minutes(seconds)} of training for the default networks on {os.cpu_count()} cores",
         "disk": f"about {disk / 1e6:.0f} MB of cache, and the run's folder",
         "memory": f"about {memory / 1e9:.1f} GB",
     }
+
+
+def _count(resolved: Resolved, step: Step, *modalities: str) -> int:
+    """Training samples of a step's data that have all of these views."""
+    if step not in resolved.places:
+        return 0
+    return sum({*modalities} <= sample.views.keys() for sample in resolved.places[step].loader.split("train"))
 
 
 def _minutes(seconds: float) -> str:

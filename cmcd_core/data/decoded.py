@@ -27,11 +27,15 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class BoundModality:
-    """A modality with what identifies it on disk: its name, plugin, version and options."""
+    """A modality with what identifies it on disk: its name, plugin, version and options.
+
+    ``said``: names of the options that its data set set.
+    """
 
     name: str
     identity: dict[str, Any]
     modality: Modality
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,14 @@ class DecodedViews:
     Attributes:
         array: (N, C, S, S) memory-mapped (non-spatial: (N, C, H, W)), uint8 for [0, 1] or float32.
         rows: (N,) position of each in the samples given.
-        groups: (N,) equal where two views are the same raw item.
+        names: (N,) what each one's raw data is known by; equal where two views are the same item.
         skipped: Messages of the samples left out.
         digest: Address of the content.
     """
 
     array: np.ndarray
     rows: np.ndarray
-    groups: np.ndarray
+    names: np.ndarray
     skipped: tuple[str, ...]
     digest: str
 
@@ -92,11 +96,10 @@ def decode_views(
     folder = cached_entry("decoded", address, write)
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     kept = np.asarray(index["kept"], dtype=np.int64)
-    _, groups = np.unique(np.asarray(names)[kept], return_inverse=True)
     return DecodedViews(
         np.load(folder / "views.npy", mmap_mode="r"),
         np.asarray(rows)[kept],
-        groups.astype(np.int64),
+        np.asarray(names)[kept],
         tuple(index["skipped"]),
         address,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,6 +100,19 @@ class Student(nn.Module):
 
 
 @dataclass(frozen=True)
+class Further:
+    """Source samples of other data than the pairs': candidates that have no partner.
+
+    Attributes:
+        pooled: (M, D) features of the whole pictures.
+        names: (M,) what each one's raw data is known by.
+    """
+
+    pooled: Tensor
+    names: np.ndarray
+
+
+@dataclass(frozen=True)
 class Pairs:
     """Training pairs: positions of each in the source's and the target's decoded views, and the bank's order.
 
@@ -109,6 +122,7 @@ class Pairs:
         unpaired: Positions of the source's views that belong to no pair.
         group: (N,) equal where pairs share one source item; ``unpaired_group`` goes on for the unpaired ones.
         weight: (N,) trust in each pair.
+        further: (M, D) source features from other data, which come last in the bank.
     """
 
     source: np.ndarray
@@ -117,12 +131,13 @@ class Pairs:
     group: np.ndarray
     unpaired_group: np.ndarray
     weight: np.ndarray
+    further: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.source)
 
 
-def match_pairs(source: Views, target: Views, weights: Sequence[float]) -> Pairs:
+def match_pairs(source: Views, target: Views, weights: Sequence[float], further: Further | None = None) -> Pairs:
     """Pair the views that belong to one sample.
 
     Raises:
@@ -136,8 +151,72 @@ def match_pairs(source: Views, target: Views, weights: Sequence[float]) -> Pairs
         )
     unpaired = np.setdiff1d(np.arange(len(source)), at_source)
     weight = np.asarray(weights, dtype=np.float32)[target.decoded.rows[at_target]]
-    groups = source.decoded.groups
-    return Pairs(at_source, at_target, unpaired, groups[at_source], groups[unpaired], weight)
+    names = source.decoded.names
+    if further is not None:
+        names = np.concatenate([names, further.names])
+    _, groups = np.unique(names, return_inverse=True)  # one photo is one item, whichever data set lists it
+    last = np.concatenate([groups[unpaired], groups[len(source) :]])
+    more = None if further is None else further.pooled
+    return Pairs(at_source, at_target, unpaired, groups[at_source], last, weight, more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How step 2 trains: the optimiser's part of ``[distill]``."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    ema: float
+
+
+def teach(
+    fabric: Fabric,
+    source: Encoder,
+    target: Encoder,
+    objective: Objective,
+    recipe: Recipe,
+    batches: Callable[[int], Iterator[tuple[int, tuple[Any, ...]]]],
+    *,
+    bank: Features,
+    pairs: int,
+    seed: int,
+    session: Session,
+) -> History:
+    """Train ``target`` and the objective's heads in place; ``source`` is only read.
+
+    Args:
+        batches: Epoch -> (number of pairs, the arguments of :meth:`Student.forward`) of each batch.
+        bank: The source's features of the ``pairs`` pairs, unpaired source samples after them.
+
+    Raises:
+        ConfigError: The objective needs features that step 2 does not hand over.
+    """
+    if missing := objective.needs - OFFERED:
+        raise ConfigError(
+            f"the objective needs {', '.join(sorted(missing))} features, which step 2 does not hand over",
+            "This version offers pooled and momentum features.",
+        )
+    plan = Plan(
+        epochs=recipe.epochs,
+        steps_per_epoch=steps_an_epoch(pairs, recipe.batch_size),
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+    )
+    objective.attach(source, target, bank=bank, pairs=pairs, steps=plan.steps)
+    student = Student(target, objective, recipe.ema)
+    return fit(
+        fabric,
+        student,
+        plan,
+        batches,
+        seed=seed,
+        session=session,
+        title="2 distil into target",
+        after_step=student.after_step,
+        after_epoch=objective.diagnostics,
+    )
 
 
 def distill(
@@ -154,20 +233,7 @@ def distill(
     seed: int,
     session: Session,
 ) -> History:
-    """Train ``target`` and the objective's heads in place; ``source`` is only read, through its bank."""
-    if missing := objective.needs - OFFERED:
-        raise ConfigError(
-            f"the objective needs {', '.join(sorted(missing))} features, which step 2 does not hand over",
-            "This version offers pooled and momentum features.",
-        )
-    plan = Plan(
-        epochs=epochs,
-        steps_per_epoch=steps_an_epoch(len(pairs), config.batch_size),
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-    )
-    objective.attach(source, target, bank=_bank_features(bank, pairs), pairs=len(pairs), steps=plan.steps)
-    student = Student(target, objective, config.ema).to(memory_format=torch.channels_last)
+    """:func:`teach` from decoded views: each sample's source features come from its bank, its target is augmented."""
 
     def make(epoch: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
         chosen_views = np.random.default_rng([seed, epoch, 1])
@@ -179,16 +245,17 @@ def distill(
             about = (torch.from_numpy(rows), torch.from_numpy(pairs.group[rows]), torch.from_numpy(pairs.weight[rows]))
             yield len(rows), (x, *(t.to(x.device) for t in (features, *about)))
 
-    return fit(
-        fabric,
-        student,
-        plan,
-        make,
-        seed=seed,
-        session=session,
-        title="2 distil into target",
-        after_step=student.after_step,
-        after_epoch=objective.diagnostics,
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        ema=config.ema,
+    )
+    whole = _bank_features(bank, pairs)
+    target = target.to(memory_format=torch.channels_last)
+    return teach(
+        fabric, source, target, objective, recipe, make, bank=whole, pairs=len(pairs), seed=seed, session=session
     )
 
 
@@ -198,5 +265,7 @@ def _bank_features(bank: FeatureBank, pairs: Pairs) -> Features:
     whole = bank.whole()
     if not np.array_equal(order, np.arange(len(order))):  # the usual order stays memory-mapped
         whole = whole[torch.from_numpy(order)]
+    if pairs.further is not None:
+        whole = torch.cat([whole, pairs.further])
     group = torch.from_numpy(np.concatenate([pairs.group, pairs.unpaired_group]))
-    return Features(pooled=whole, index=torch.arange(len(order)), group=group)
+    return Features(pooled=whole, index=torch.arange(len(whole)), group=group)

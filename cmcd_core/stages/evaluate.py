@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.digest import digest, list_digest, raw_digest
 from ..data.seeds import seeded
 from ..data.views import Views
 from ..errors import DataError
@@ -61,6 +62,23 @@ class Splits:
     val: Labelled
     test: Labelled
     classes: tuple[str, ...] | None
+
+    @property
+    def digest(self) -> str:
+        """Of every view and target: scores of other data are other scores."""
+        parts = (self.train, self.val, self.test)
+        return digest(
+            [
+                [
+                    p.views.decoded.digest,
+                    p.views.size,
+                    p.rows.tolist(),
+                    list_digest(p.keys),
+                    raw_digest(p.targets.numpy()),
+                ]
+                for p in parts
+            ]
+        )
 
 
 @dataclass(frozen=True)

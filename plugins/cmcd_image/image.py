@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cmcd_core import Modality
+from cmcd_core import Encoder, Modality
 
 from . import ImageOptions
 from .augment import blur, recolour
@@ -44,3 +44,12 @@ class Image(Modality):
             grayscale=o.grayscale,
         )
         return blur(batch, generator, probability=o.blur, sigma=o.blur_sigma)
+
+    def encoder(self, architecture: str | None = None, weights: str | Path | None = None, **model_args: Any) -> Encoder:
+        """As everywhere; "efficientnet-lite0" is timm's network with weights that need no model hub."""
+        from . import pretrained
+
+        if architecture == pretrained.NAME:
+            architecture = pretrained.ARCHITECTURE
+            weights = pretrained.weights_file() if weights == "pretrained" else weights
+        return super().encoder(architecture, weights, **model_args)

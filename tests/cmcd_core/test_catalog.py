@@ -157,7 +157,7 @@ def test_unknown_name_lists_what_is_there_and_what_was_lost(catalog: Catalog) ->
     with pytest.raises(PluginError) as caught:
         catalog.modality("xyz")
     hint = caught.value.hint
-    assert "Installed: depth, glimpse, glow, image." in hint
+    assert "Installed: audio, depth, glimpse, glow, image, sketch." in hint
     assert "Did you mean" not in hint
     for lost in ("exits", "import_error", "late_error", "too_new", "typo", "wrong_type"):
         assert lost in hint

@@ -56,7 +56,7 @@ def test_modality_that_the_data_do_not_have(
     config = RunConfig(target="glimpse", data=tiny_folder)
     with pytest.raises(DataError) as caught:
         resolve(config, load())
-    assert caught.value.message == "--target glimpse: the data (folder) has no such views"
+    assert caught.value.message == f"--target glimpse: the data (folder:{tiny_folder}) has no such views"
     assert caught.value.hint == "It has depth, image."
 
 
@@ -89,8 +89,8 @@ def test_data_that_nobody_reads(resolved: Any, tmp_path: Path) -> None:
 
 def test_without_loader_or_root_it_is_the_demo(resolved: Any) -> None:
     found = resolved(data={"train": 4, "val": 1, "test": 1})
-    assert (found.loader_part.name, found.loader_part.options.train) == ("demo", 4)
-    assert found.data_name == "demo"
+    assert (found.main.part.name, found.main.part.options.train) == ("demo", 4)
+    assert found.main.name == "demo"
 
 
 def test_the_folder_is_recognised_and_its_root_absolute(
@@ -98,9 +98,9 @@ def test_the_folder_is_recognised_and_its_root_absolute(
 ) -> None:
     monkeypatch.chdir(tiny_folder.parent)
     found = resolved(data=tiny_folder.name)
-    assert found.loader_part.name == "folder"
-    assert found.loader_part.options.root == tiny_folder
-    assert found.data_name == f"folder:{tiny_folder}"
+    assert found.main.part.name == "folder"
+    assert found.main.part.options.root == tiny_folder
+    assert found.main.name == f"folder:{tiny_folder}"
 
 
 def test_too_few_pairs(resolved: Any, tmp_path: Path) -> None:
@@ -205,9 +205,8 @@ def test_each_term_gets_its_own_options(resolved: Any) -> None:
 def test_all_tasks_by_default_and_the_named_ones_else(resolved: Any) -> None:
     found = resolved()
     assert "recognition" in [chosen.name for chosen in found.tasks]
-    assert not found.named_tasks
     named = resolved(task={"names": ["recognition:recognition"]})
-    assert ([chosen.name for chosen in named.tasks], named.named_tasks) == (["recognition"], True)
+    assert [chosen.name for chosen in named.tasks] == ["recognition"]
 
 
 def test_step_one_needs_no_loss_where_a_teacher_is_given(resolved: Any) -> None:
@@ -220,7 +219,8 @@ def test_the_configuration_is_filled_in(resolved: Any, tiny_folder: Path, tmp_pa
     config = resolved(run={"out": str(tmp_path), "seed": 4}).config
     values = config.to_mapping()
     assert values["source"]["name"] == "image:image"
-    assert values["target"] == {**values["target"], "name": "depth:depth", "unit": "mm", "encoding": "percentile"}
+    assert values["target"] == {**values["target"], "name": "depth:depth", "encoding": "percentile"}
+    assert "unit" not in values["target"]  # the data set says it, and another step's may say otherwise
     assert values["data"] == {**values["data"], "loader": "datasets:folder", "root": str(tiny_folder)}
     assert values["objective"]["cmd"]["standardise"] == "center"
     assert values["plugins"].keys() == {"datasets", "image", "depth", "objectives", "recognition"}
@@ -272,7 +272,7 @@ def test_a_recogniser_that_fails_harms_nobody(catalog: Catalog, tiny_folder: Pat
 
     rude = replace(plugin, name="rude", parts={"loader": (replace(part, name="rude", recognises=broken),)})
     config = RunConfig(target="depth", data=tiny_folder)
-    assert resolve(config, Catalog((*catalog.plugins, rude))).loader_part.name == "folder"
+    assert resolve(config, Catalog((*catalog.plugins, rude))).main.part.name == "folder"
     greedy = replace(plugin, name="greedy", parts={"loader": (replace(part, name="all", recognises=Path.exists),)})
     with pytest.raises(DataError, match=r"more than one loader reads it \(datasets:folder, greedy:all\)"):
         resolve(config, Catalog((*catalog.plugins, greedy)))

@@ -276,11 +276,12 @@ def test_nothing_is_pickled(folder: RunFolder) -> None:
 
 
 def test_finished_stages(folder: RunFolder) -> None:
-    assert folder.finished("distill", "d") is None
+    assert folder.finished("distill") is None
     folder.finish("distill", "d", {"summary": {"loss": 1.5}})
-    assert folder.finished("distill", "d") == {"digest": "d", "summary": {"loss": 1.5}}
-    assert folder.finished("distill", "other") is None
-    assert folder.finished("pretrain", "d") is None
+    assert folder.finished("distill") == {"digest": "d", "summary": {"loss": 1.5}}
+    assert folder.finished("pretrain") is None
+    folder.reopen("distill")
+    assert folder.finished("distill") is None
     assert folder.checkpoints("distill").latest("d") is None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,8 +14,9 @@ from cmcd_core import PairedLoader, Sample, cache_folder
 
 from ..lazy import LazySamples
 from .cache import Array, Recipe, rendered
+from .modalities import SAMPLES
 from .shapes import CLASSES
-from .sound import wav_bytes
+from .sound import RATE, wav_bytes
 
 SplitName = Literal["train", "val", "test"]
 
@@ -99,6 +100,9 @@ class DemoLoader(PairedLoader):
     def __init__(self, options: DemoSettings) -> None:
         self._options = options
         self.classes = {"label": list(CLASSES), "mask": ["background", *CLASSES]}
+
+    def modality_options(self, modality: str) -> Mapping[str, Any]:
+        return {"seconds": SAMPLES / RATE} if modality == "audio" else {}
 
     def split(self, name: SplitName) -> Sequence[Sample]:
         options = self._options

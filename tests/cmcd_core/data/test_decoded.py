@@ -116,7 +116,7 @@ def test_a_hit_is_not_decoded_again(decode: Decode, files: Files, plain: Any) ->
     assert again.digest == first.digest
     assert np.array_equal(again.array, first.array)
     assert np.array_equal(again.rows, first.rows)
-    assert np.array_equal(again.groups, first.groups)
+    assert np.array_equal(again.names, first.names)
 
 
 def rewritten(samples: list[Sample]) -> list[Sample]:
@@ -211,7 +211,7 @@ def test_skip_lists_and_cuts(decode: Decode, files: Files, plain: Any, bad: list
     for _ in range(2):  # computed, then found
         views = decode(samples, plain, on_error="skip")
         assert views.rows.tolist() == good
-        assert len(views) == len(views.array) == len(views.groups) == len(good)
+        assert len(views) == len(views.array) == len(views.names) == len(good)
         assert len(views.skipped) == len(bad)
         assert all(f"'key{number}'" in message for number, message in zip(bad, views.skipped, strict=True))
         expected = [np.load(samples[number].views["plain"]) for number in good]
@@ -284,22 +284,21 @@ def test_no_view_at_all(decode: Decode, files: Files, plain: Any) -> None:
         decode(files(2), plain, name="thermal")
 
 
-def test_groups_are_equal_where_the_raw_data_are(decode: Decode, files: Files, plain: Any) -> None:
+def test_names_are_equal_where_the_raw_data_are(decode: Decode, files: Files, plain: Any) -> None:
     a, b = (sample.views["plain"] for sample in files(2))
     raws: list[Any] = [a, b, a, array(5), b, array(6), array(5), array(6).tobytes()]
-    groups = decode([Sample(str(i), {"plain": raw}) for i, raw in enumerate(raws)], plain).groups
-    assert groups.dtype == np.int64
-    same = groups[:, None] == groups[None, :]
+    names = decode([Sample(str(i), {"plain": raw}) for i, raw in enumerate(raws)], plain).names
+    same = names[:, None] == names[None, :]
     expected = np.eye(8, dtype=bool)
     for i, j in [(0, 2), (1, 4), (3, 6)]:
         expected[i, j] = expected[j, i] = True
     assert np.array_equal(same, expected)
 
 
-def test_groups_of_what_is_left_after_skipping(decode: Decode, files: Files, plain: Any) -> None:
+def test_names_of_what_is_left_after_skipping(decode: Decode, files: Files, plain: Any) -> None:
     samples = files(3)
     samples[0].views["plain"].write_bytes(b"nonsense")
     twice = [*samples, replace(samples[1], key="again")]
     views = decode(twice, plain, on_error="skip")
     assert views.rows.tolist() == [1, 2, 3]
-    assert views.groups[0] == views.groups[2] != views.groups[1]
+    assert views.names[0] == views.names[2] != views.names[1]
