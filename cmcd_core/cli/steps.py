@@ -94,13 +94,15 @@ def evaluate(
     cmcd evaluate runs/a/target --data other_labels/ --out runs/c
     """  # fmt: skip
     from ..grammar import parse_data
+    from ..run_folder import RunFolder
     from .execute import execute
 
     given, card = flags["out"], _card(folder)
     base, flags["out"], inside = _run_folder(None if card else folder, file, given, resume)
     if inside:
         settings = base.setdefault("evaluate", {})
-        settings["labels"] = list(dict.fromkeys([*settings.get("labels", []), *flags.pop("labels")]))
+        if flags["labels"] and "evaluate" in RunFolder(flags["out"]).read_result().get("steps", []):
+            settings["labels"] = list(dict.fromkeys([*settings["labels"], *flags.pop("labels")]))
         if data is not None:
             settings["data"], data = dict(parse_data(data)), None
     elif folder is not None:
