@@ -47,7 +47,9 @@ def list_(as_json: bool) -> int:
 
 @cache.command(short_help="Delete entries.")
 @click.argument("kinds", nargs=-1, metavar="[KIND]...")
-@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Only entries made more than DAYS days ago.")
+@click.option(
+    "--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Only entries made more than DAYS days ago."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(kinds: tuple[str, ...], older_than: float | None, yes: bool) -> int:
     """Delete what is cached of each KIND, or all of it, after asking.
