@@ -26,7 +26,7 @@ from . import modalities, sound
 from .render import SIZE, render
 from .scenes import SceneBatch, sample_scene
 
-GENERATOR_VERSION = 7  # raise it with every change of the pictures: it is part of the cache's key
+GENERATOR_VERSION = 8  # raise it with every change of the pictures: it is part of the cache's key
 CHUNK = 8  # scenes rendered together: their buffers stay in the processor's cache
 STALE = 3600.0  # seconds after which a temporary folder belongs to a dead process
 

@@ -54,13 +54,13 @@ _SUBSTANCES = np.array([[0.9, 18.0, 0.8], [1.1, 7.0, 0.4], [1.2, 10.0, 0.5], [0.
 
 
 def strike(batch: SceneBatch, draws: Draws, noise: float) -> Sound:
-    """(N, 8000) samples at 16 kHz. `noise` raises hiss and hum and weakens the object."""
+    """(N, 8000) samples at 16 kHz. `noise` raises hiss and hum, steeply, and weakens the object."""
     ratios = np.array([_RATIOS[CLASSES[scene.label]] for scene in batch.scenes])
     shape = np.array([_SHAPES[CLASSES[scene.label]] for scene in batch.scenes])
     substance = _SUBSTANCES[[scene.substance for scene in batch.scenes]]
     size = np.array([scene.size for scene in batch.scenes])
     u = draws.modes.astype(np.float64)
-    pitch = 240.0 * shape[:, 0] * substance[:, 0] / np.sqrt(size) * np.exp(0.3 * (u[:, 0] - 0.5))
+    pitch = 240.0 * shape[:, 0] * substance[:, 0] / np.sqrt(size) * np.exp(1.4 * (u[:, 0] - 0.5))
     frequency = pitch[:, None] * ratios * (1.0 + 0.03 * (u[:, 1:9] - 0.5))
     dead = shape[:, 1] * substance[:, 1] * np.exp(0.7 * (u[:, 9] - 0.5))
     damping = dead[:, None] * (frequency / pitch[:, None]) ** substance[:, 2:3]
@@ -76,13 +76,13 @@ def strike(batch: SceneBatch, draws: Draws, noise: float) -> Sound:
     for k in range(PARTIALS):
         ring += strength[:, k, None] * np.exp(-decay[:, k, None] * since) * np.sin(turn[:, k, None] * since)
     ring *= np.float32(1) - np.exp(np.float32(-900) * since)  # a soft mallet: no click
-    loud = (0.35 + 0.5 * u[:, 19]) * (1.0 - 0.9 * noise)
+    loud = (0.35 + 0.5 * u[:, 19]) * (1.0 - 0.5 * noise)
     ring *= (loud / np.maximum(np.abs(ring).max(axis=1), 1e-6)).astype(np.float32)[:, None]
 
     hiss = _softened(draws.sound, (u[:, 20] * 0.9).astype(np.float32))
     drone = 2 * np.pi * (50 + 250 * u[:, 21, None])
     hum = u[:, 23, None] * np.sin((drone * time[None] + 6.3 * u[:, 22, None]).astype(np.float32))
-    mixed = ring + np.float32(0.002 + 0.35 * noise**1.5) * (hiss + 0.8 * hum)
+    mixed = ring + np.float32(0.002 + 0.3 * noise**5) * (hiss + 0.8 * hum)
     return np.asarray(np.clip(mixed, -1, 1) * 32767, dtype=np.int16)
 
 
