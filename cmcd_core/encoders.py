@@ -27,10 +27,11 @@ def load_encoder(folder: str | Path) -> Encoder:
         ConfigError: There is no encoder, or its weights do not fit.
         PluginError: It needs a modality that is not installed.
 
-    Example::
-
-        encoder = cmcd_core.load_encoder("runs/…/target")
-        features = encoder(torch.rand(8, encoder.channels, 64, 64)).pooled  # (8, encoder.dim)
+    Example:
+        >>> encoder = load_encoder(result.folder / "target")
+        >>> features = encoder(torch.rand(8, encoder.channels, 64, 64)).pooled
+        >>> features.shape == (8, encoder.dim)
+        True
     """
     folder = Path(folder)
     config = _read_config(folder)

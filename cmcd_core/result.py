@@ -61,6 +61,11 @@ def load_run(folder: str | Path) -> Result:
 
     Raises:
         ConfigError: The folder holds no finished run.
+
+    Example:
+        >>> again = load_run(result.folder)
+        >>> again.metric("distilled") == result.metric("distilled"), again.values["target"]
+        (True, 'depth')
     """
     if values := RunFolder(Path(folder)).read_result():
         return Result(Path(folder), values)
