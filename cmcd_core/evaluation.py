@@ -33,26 +33,22 @@ class Evaluation:
 
     Attributes:
         source: The source encoder, for reference on its own modality; None where there is none.
-        note: Receives sentences for the user.
     """
 
     bench: Workbench
     folder: RunFolder
     target: Encoder
     source: Encoder | None
-    note: Callable[[str], None]
     _done: dict[str, Path] = field(default_factory=dict)
 
     def go(self) -> None:
-        """Evaluate what is missing."""
+        """Evaluate what is missing; a task that the data do not serve is left out, and the user told."""
         self._done = {entry["digest"]: folder for folder, entry in self.folder.evaluations()}
         for chosen, task in self.bench.tasks():
             try:
                 splits = self._splits("target", task)
             except DataError as error:
-                if self.bench.resolved.config.task.names:
-                    raise
-                self.note(f"step 3 skipped for {chosen.name}: {error.message}")
+                self.bench.note(f"step 3 skipped for {chosen.name}: {error.message}")
                 continue
             self._evaluate(chosen, task, splits)
 
@@ -139,12 +135,11 @@ class Evaluation:
     def _splits(self, side: Side, task: Task) -> Splits:
         """The labelled views of one side; DataError where a split has none."""
         loader = self.bench.resolved.places["evaluate"].loader
-        parts = []
-        for split in SPLITS:
-            samples = self.bench.samples("evaluate", split)
-            if not any(task.target_name in sample.targets for sample in samples):
-                raise DataError(f"no sample of the {split} split has a {task.target_name!r}")
-            parts.append(labelled(samples, self.bench.views("evaluate", side, split), task))
+        require_targets(self.bench, task)
+        parts = [
+            labelled(self.bench.samples("evaluate", split), self.bench.views("evaluate", side, split), task)
+            for split in SPLITS
+        ]
         classes = loader.classes.get(task.target_name)
         return Splits(parts[0], parts[1], parts[2], tuple(classes) if classes else None)
 
@@ -155,6 +150,30 @@ class Evaluation:
             budget: [label_subset(strata, budget, draw=draw, seed=seed) for draw in range(config.label_draws)]
             for budget in config.labels
         }
+
+
+def require_targets(bench: Workbench, task: Task) -> None:
+    """Raise DataError where a split has no target for the task."""
+    for split in SPLITS:
+        if not any(task.target_name in sample.targets for sample in bench.samples("evaluate", split)):
+            raise DataError(f"no sample of the {split} split has a {task.target_name!r}")
+
+
+def require_named_tasks(bench: Workbench) -> None:
+    """Refuse a task that the user asked for and the data do not serve.
+
+    Raises:
+        DataError: It names the task and the split.
+    """
+    for chosen, task in bench.tasks() if bench.resolved.config.task.names else ():
+        try:
+            require_targets(bench, task)
+        except DataError as error:
+            where = bench.resolved.places["evaluate"].name
+            raise DataError(
+                f"--task {chosen.name}: {error.message} ({where})",
+                "Leave --task out to skip step 3, or name labelled data: -o evaluate.data=FOLDER.",
+            ) from None
 
 
 def entries_of(folder: RunFolder, target: Encoder) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .catalog import Catalog
 from .config import STEPS, RunConfig, Step
-from .errors import ConfigError
+from .errors import ConfigError, DataError
 from .progress import Progress
 from .resolve import Resolved, resolve
 from .result import Result, load_run
@@ -92,9 +92,11 @@ def run(
         folder.write_config(resolved.config.to_mapping())
         try:
             return Steps(resolved, folder, progress, extend).go()
-        except ConfigError:
-            if before is not None:  # refused: the folder stays as it was
+        except (ConfigError, DataError):  # refused before any training: the folder is as it was
+            if before is not None:
                 folder.write_config(before)
+            elif not folder.has_work():
+                folder.config_file.unlink()
             raise
 
 

@@ -69,6 +69,10 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         return tomllib.loads(self.config_file.read_text(encoding="utf-8"))
 
+    def has_work(self) -> bool:
+        """Whether anything was trained or evaluated here."""
+        return any((self.path / name).exists() for name in ("checkpoints", "evaluations", "metrics.jsonl"))
+
     def read_result(self) -> dict[str, Any]:
         """What result.json says; empty where there is none.
 

@@ -17,7 +17,7 @@ from .data.bank import FeatureBank, feature_bank
 from .data.digest import digest, weights_digest
 from .encoders import blueprint, load_encoder, start_from
 from .errors import ConfigError
-from .evaluation import SPLITS, Evaluation, comparisons, entries_of
+from .evaluation import SPLITS, Evaluation, comparisons, entries_of, require_named_tasks
 from .files import write_json, write_tensors
 from .interfaces.encoder import Encoder
 from .interfaces.side_by_side import SideBySide
@@ -72,7 +72,7 @@ class Steps:
         if "evaluate" in steps:
             assert target is not None
             with self.timed("evaluate"):
-                Evaluation(bench, self.folder, target, source, self.note).go()
+                Evaluation(bench, self.folder, target, source).go()
         if target is not None:
             self.found["evaluations"] = entries = entries_of(self.folder, target)
             self.found["comparisons"] = comparisons(self.folder, entries)
@@ -80,7 +80,7 @@ class Steps:
 
     def fresh(self, fabric: Fabric) -> tuple[None, None, Workbench]:
         """For steps that make the encoders themselves."""
-        return None, None, Workbench.of(self.resolved, fabric, self.progress)
+        return None, None, Workbench.of(self.resolved, fabric, self.progress, self.note)
 
     def given(self, fabric: Fabric) -> tuple[Encoder | None, Encoder, Workbench]:
         """For step 3 alone: the encoders that are there already, and a workbench of their sizes."""
@@ -93,6 +93,7 @@ class Steps:
             self.resolved,
             fabric,
             self.progress,
+            self.note,
             size=self.resolved.config.run.size or target.card.get("size"),
             source_size=source.card.get("size") if source else None,
         )
@@ -112,6 +113,7 @@ class Steps:
             bench.views("distill", "source", "train")
             bench.views("distill", "target", "train")
         if "evaluate" in self.resolved.steps:
+            require_named_tasks(bench)
             for split in SPLITS:
                 if any(bench.target.name in sample.views for sample in bench.samples("evaluate", split)):
                     bench.views("evaluate", "target", split)

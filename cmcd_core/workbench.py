@@ -27,6 +27,8 @@ from .progress import Progress
 from .resolve import Chosen, Place, Resolved
 
 TEACHER_SIZE = 128
+LISTED = 20
+"""Files that were left out are named up to so many a split."""
 Side = Literal["source", "target"]
 
 
@@ -54,6 +56,7 @@ class Workbench:
 
     Attributes:
         size: Side in pixels of what the target encoder sees.
+        note: Receives sentences for the user, which result.json keeps.
         teachers: The pretrained source encoders that take the place of step 1.
     """
 
@@ -61,6 +64,7 @@ class Workbench:
     fabric: Fabric
     progress: Progress
     size: int
+    note: Callable[[str], None]
     _source_size: int | None = None
     teachers: tuple[Encoder, ...] = ()
     _bound: dict[tuple[Place, Side], BoundModality] = field(default_factory=dict)
@@ -72,12 +76,13 @@ class Workbench:
         resolved: Resolved,
         fabric: Fabric,
         progress: Progress,
+        note: Callable[[str], None],
         *,
         size: int | None = None,
         source_size: int | None = None,
     ) -> Workbench:
         """The sizes are those of encoders that are there already; None: as configured, or as the data are."""
-        bench = cls(resolved, fabric, progress, size or 0, source_size)
+        bench = cls(resolved, fabric, progress, size or 0, note, source_size)
         bench.size = size or bench._fitting_size()
         pretrain = resolved.config.pretrain
         if "pretrain" in resolved.steps:
@@ -166,8 +171,10 @@ class Workbench:
                 progress=self.progress,
                 title=f"decode {bound.name}, {split}",
             )
-            for message in decoded.skipped:
-                self.progress.note(f"left out: {message}")
+            for message in decoded.skipped[:LISTED]:
+                self.note(f"left out: {message}")
+            if len(decoded.skipped) > LISTED:
+                self.note(f"left out: {len(decoded.skipped)} {bound.name} views of {split} in all")
             self._views[place, side, split] = Views(decoded, bound, size, self.fabric.device)
         return self._views[place, side, split]
 

@@ -170,6 +170,8 @@ def _next(values: Mapping[str, Any], folder: str) -> list[tuple[str, str]]:
     use = (f'python -c "{load}"', "use the encoder")
     if "evaluate" not in steps:
         return [(f"cmcd evaluate {folder}", "step 3, with few labels"), use]
+    if not values["evaluations"]:
+        return [(f"cmcd evaluate {folder} --data LABELLED_FOLDER", "step 3, on data that have labels"), use]
     own = (f"cmcd run --source {source} --target {target} --data YOUR_FOLDER", "your own pairs")
     more = (f"cmcd evaluate {folder} --labels 100%", "more label budgets")
     return [

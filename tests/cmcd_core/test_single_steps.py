@@ -245,3 +245,42 @@ def test_several_teachers_stand_side_by_side(mine: Path, tiny_folder: Path, cmcd
     assert "side by side" in (Path("e/source/config.json")).read_text()
     code, _, err = cmcd("evaluate", "e", "--labels", "1", "--baseline", "none")  # the source is loaded again
     assert code == 0, err
+
+
+def without_labels(folder: Path, to: Path) -> Path:
+    shutil.copytree(folder, to)
+    rows = [line.split(",") for line in (to / "metadata.csv").read_text().splitlines()]
+    (to / "metadata.csv").write_text("".join(",".join([*row[:2], *row[3:]]) + "\n" for row in rows))
+    return to
+
+
+def test_a_task_that_the_data_do_not_serve_is_refused_before_training(
+    tiny_folder: Path, tmp_path: Path, cmcd: Cmcd
+) -> None:
+    bare = without_labels(tiny_folder, tmp_path / "bare")
+    words = ["run", "--target", "depth", "--data", bare, *ONE[:-1], *TWO, "1", "--out", "f"]
+    code, _, err = cmcd(*words, "--task", "recognition")
+    assert (code, "--task recognition: no sample of the train split has a 'label'" in err) == (2, True)
+    assert "pretrain source" not in err
+    code, out, err = cmcd(*words)  # the refused command has left nothing in the way
+    assert code == 0, err
+    assert "step 3 skipped for recognition" in err
+    assert "--data LABELLED_FOLDER" in out
+    code, _, err = cmcd("evaluate", "f", "--data", tiny_folder, *THREE)
+    assert code == 0, err
+    assert ("distilled", "2") in scores(Path("f"))
+
+
+def test_files_that_were_left_out_are_listed_in_the_result(tiny_folder: Path, tmp_path: Path, cmcd: Cmcd) -> None:
+    broken = Path(shutil.copytree(tiny_folder, tmp_path / "broken"))
+    for name in ("train000", "train001"):
+        (broken / "depth" / f"{name}.png").write_bytes(b"no picture")
+    words = ["run", "--target", "depth", "--data", broken, *ONE[:-1], *TWO, "1", *THREE, "--baseline", "none", "--out"]
+    code, _, err = cmcd(*words, "g")
+    assert (code, "train000.png" in err) == (2, True)
+    code, _, err = cmcd(*words, "g", "-o", "data.on_error=skip")
+    assert code == 0, err
+    notes = "\n".join(result(Path("g"))["notes"])
+    assert "train000.png" in notes
+    assert "train001.png" in notes
+    assert result(Path("g"))["distill"]["pairs"] == 44
