@@ -149,6 +149,10 @@ class DistillConfig(Section):
     init: Literal["source", "random"] = Field("random", description="Start from the source's weights where they fit.")
     epochs: int | None = Field(None, ge=0, description="Epochs; None: about 24,000 samples seen, 12 to 120 epochs.")
     batch_size: int = Field(64, ge=2, description="Pairs an optimiser step, over all processes.")
+    chunk: int | None = Field(
+        None, ge=2, description="Pairs that go through the target network at a time, to save memory (gradient "
+        "caching): the loss and its gradient are the whole batch's, BatchNorm's statistics the chunk's. None: all."
+    )  # fmt: skip
     lr: float = Field(5e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     views: int = Field(4, ge=1, le=64, description="Fixed views of each source sample, computed once by the teacher.")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +36,14 @@ class Evaluation:
 
     Attributes:
         source: The source encoder, for reference on its own modality; None where there is none.
+        siblings: Runs whose evaluations are taken over where they are the same: a comparison's other cells.
     """
 
     bench: Workbench
     folder: RunFolder
     target: Encoder
     source: Encoder | None
+    siblings: Sequence[RunFolder] = ()
     _done: dict[str, Path] = field(default_factory=dict)
 
     def go(self) -> None:
@@ -119,6 +124,10 @@ class Evaluation:
         inputs = [dict(common), weights, chosen.identity, splits.digest, config.label_draws, self.bench.seed]
         digests = {budget: digest([*inputs, budget]) for budget in subsets}
         wanted = {budget: subset for budget, subset in subsets.items() if digests[budget] not in self._done}
+        for budget in list(wanted):
+            if found := self._elsewhere.get(digests[budget]):
+                self._done[digests[budget]] = copied(found, self._next())
+                del wanted[budget]
         for budget, scores in (score(wanted) if wanted else {}).items():
             about = {
                 **common,
@@ -128,9 +137,16 @@ class Evaluation:
             }
             entry = evaluation_entry(about, task.primary, scores, splits)
             entry |= {"digest": digests[budget], "weights": weights}
-            folder = self.folder.path / "evaluations" / str(len(self._done))
+            folder = self._next()
             write_evaluation(folder, entry, scores, splits)
             self._done[digests[budget]] = folder
+
+    def _next(self) -> Path:
+        return self.folder.path / "evaluations" / str(len(self._done))
+
+    @cached_property
+    def _elsewhere(self) -> dict[str, Path]:
+        return {entry["digest"]: path for sibling in self.siblings for path, entry in sibling.evaluations()}
 
     def _splits(self, side: Side, task: Task) -> Splits:
         """The labelled views of one side; DataError where a split has none."""
@@ -150,6 +166,16 @@ class Evaluation:
             budget: [label_subset(strata, budget, draw=draw, seed=seed) for draw in range(config.label_draws)]
             for budget in config.labels
         }
+
+
+def copied(folder: Path, to: Path) -> Path:
+    """A copy of an evaluation's folder, which appears whole or not at all."""
+    partial = to.with_name(f".{to.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(to, ignore_errors=True)  # what a crash left: it has no evaluation.json
+    shutil.copytree(folder, partial)
+    os.replace(partial, to)
+    return to
 
 
 def require_targets(bench: Workbench, task: Task) -> None:

@@ -44,6 +44,7 @@ def distill(
     lr: float = 1e-3,
     weight_decay: float = 0.01,
     ema: float = 0.99,
+    chunk: int | None = None,
     cache_source: bool = False,
     workers: int = 0,
     seed: int = 0,
@@ -64,6 +65,8 @@ def distill(
         options: Options of each term of the expression: ``{"cmd": {"queue": "bank"}}``.
         epochs, batch_size, lr, weight_decay: AdamW with warm-up and cosine decay. ``batch_size`` is the global one.
         ema: Decay of the target's moving average, where the objective needs one.
+        chunk: Inputs that go through ``target`` at a time, to save memory: the loss and its gradient are the whole
+            batch's. None: all.
         cache_source: Compute the source's features once: right where item i's source input is always the same.
             False: they are computed for each batch, from what the data set gives (a shared crop, say).
         workers: Processes that read ``pairs``.
@@ -93,7 +96,7 @@ def distill(
         (2, True)
     """
     progress = progress or Progress()
-    recipe = Recipe(epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, ema=ema)
+    recipe = Recipe(epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, ema=ema, chunk=chunk)
     count = _count(pairs)
     fabric, used = make_fabric(RunSection(device=device, precision=precision))
     teacher, student = _encoder(source, pairs, 0, fabric.device), _encoder(target, pairs, 1, fabric.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ def run(
     resume: bool = False,
     extend: bool = False,
     steps: tuple[Step, ...] = STEPS,
+    siblings: Sequence[Path] = (),
     progress: Progress | None = None,
     catalog: Catalog | None = None,
     announce: Callable[[Resolved, Path], None] = lambda resolved, folder: None,
@@ -41,6 +42,8 @@ def run(
         extend: The same, and a finished step 2 goes on to a larger ``config.distill.epochs``.
         steps: Which steps, in order; ``("evaluate",)`` takes the encoders that lie in ``config.run.out``, or
             ``config.evaluate.encoder``.
+        siblings: Folders of runs whose evaluations are taken over where they are the same (the baselines of a
+            comparison).
         progress: Told of the work; silent by default.
         catalog: Plugins to choose from; default: all that are installed.
         announce: Called once everything is checked, with what will run and the folder it goes to.
@@ -91,7 +94,7 @@ def run(
         before = folder.read_config() if folder.config_file.exists() else None
         folder.write_config(resolved.config.to_mapping())
         try:
-            return Steps(resolved, folder, progress, extend).go()
+            return Steps(resolved, folder, progress, extend, [RunFolder(path) for path in siblings]).go()
         except (ConfigError, DataError):  # refused before any training: the folder is as it was
             if before is not None:
                 folder.write_config(before)

@@ -99,6 +99,7 @@ def evaluation_entry(about: Mapping[str, str], primary: str, scores: Scores, spl
         "primary": primary,
         "metrics": dict(scores.metrics),
         "intervals": {name: list(ends) for name, ends in scores.intervals.items()},
+        "val": scores.val,
         "per_draw": list(scores.per_draw),
         "chosen_on_val": list(scores.chosen),
     }

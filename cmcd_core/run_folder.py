@@ -124,7 +124,7 @@ class RunFolder:
 
     def evaluations(self) -> list[tuple[Path, dict[str, Any]]]:
         """Folder and entry of each evaluation made so far, in order."""
-        files = sorted(self.path.glob("evaluations/*/evaluation.json"), key=lambda file: int(file.parent.name))
+        files = sorted(self.path.glob("evaluations/[0-9]*/evaluation.json"), key=lambda file: int(file.parent.name))
         return [(file.parent, json.loads(file.read_text(encoding="utf-8"))) for file in files]
 
     def finish(self, stage: str, digest: str, values: Mapping[str, Any]) -> None:

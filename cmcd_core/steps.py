@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -41,12 +41,14 @@ class Steps:
 
     Attributes:
         extend: A finished step 2 goes on to more epochs.
+        siblings: Runs whose evaluations serve this one too.
     """
 
     resolved: Resolved
     folder: RunFolder
     progress: Progress
     extend: bool = False
+    siblings: Sequence[RunFolder] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -72,7 +74,7 @@ class Steps:
         if "evaluate" in steps:
             assert target is not None
             with self.timed("evaluate"):
-                Evaluation(bench, self.folder, target, source).go()
+                Evaluation(bench, self.folder, target, source, self.siblings).go()
         if target is not None:
             self.found["evaluations"] = entries = entries_of(self.folder, target)
             self.found["comparisons"] = comparisons(self.folder, entries)

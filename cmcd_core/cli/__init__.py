@@ -10,6 +10,7 @@ import click
 
 from ..errors import CmcdError
 from .cache import cache
+from .compare import compare
 from .doctor import doctor
 from .plugins import plugins
 from .run import run
@@ -37,7 +38,7 @@ def cli() -> None:
     """Teach a new sensor what images already know: cross-modality contrastive distillation."""
 
 
-for command in (run, pretrain, distill, evaluate, plugins, cache, doctor):
+for command in (run, pretrain, distill, evaluate, compare, plugins, cache, doctor):
     cli.add_command(command)
 
 

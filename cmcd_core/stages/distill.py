@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..config import DistillConfig
 from ..data.bank import FeatureBank
@@ -67,16 +69,20 @@ class WeightedSum(Objective):
 
 
 class Student(nn.Module):
-    """The target encoder, the objective, and the EMA encoder where one is needed: what step 2 trains."""
+    """The target encoder, the objective, and the EMA encoder where one is needed: what step 2 trains.
 
-    def __init__(self, encoder: Encoder, objective: Objective, decay: float) -> None:
+    Args:
+        chunk: Most inputs that the encoder keeps its activations of at a time; None: all.
+    """
+
+    def __init__(self, encoder: Encoder, objective: Objective, decay: float, chunk: int | None = None) -> None:
         super().__init__()
-        self.encoder, self.objective, self.decay = encoder, objective, decay
+        self.encoder, self.objective, self.decay, self.chunk = encoder, objective, decay, chunk
         self.momentum = copy.deepcopy(encoder).requires_grad_(False) if "momentum" in objective.needs else None
 
     def forward(self, x: Tensor, source: Tensor, index: Tensor, group: Tensor, weight: Tensor) -> Tensor:
         """(N, C, H, W) target batch and (N, D) source features -> scalar loss."""
-        seen = self.encoder(x)
+        seen = self._encoded(x)
         smooth = None
         if self.momentum is not None:
             with torch.no_grad():
@@ -88,6 +94,21 @@ class Student(nn.Module):
             raise ConfigError(f"the objective returned a tensor of shape {tuple(loss.shape)}, expected a scalar")
         return loss
 
+    def _encoded(self, x: Tensor) -> Features:
+        """The encoder's features; in chunks, each is computed again for its part of the backward pass."""
+        if self.chunk is None or len(x) <= self.chunk:
+            return self.encoder(x)  # type: ignore[no-any-return]
+        parts: list[Features] = [
+            checkpoint(
+                self.encoder, part, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(self))
+            )
+            for part in x.tensor_split(
+                steps_an_epoch(len(x), self.chunk)
+            )  # never a single one, which BatchNorm refuses
+        ]
+        dense = [part.dense for part in parts if part.dense is not None]
+        return Features(pooled=torch.cat([part.pooled for part in parts]), dense=torch.cat(dense) if dense else None)
+
     @torch.no_grad()
     def after_step(self) -> None:
         """Objective's queues, then the moving average."""
@@ -97,6 +118,20 @@ class Student(nn.Module):
                 average.lerp_(weight, 1 - self.decay)
             for copied, buffer in zip(self.momentum.buffers(), self.encoder.buffers(), strict=True):
                 copied.copy_(buffer)
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """What is computed again must not count twice in BatchNorm's running statistics."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 @dataclass(frozen=True)
@@ -169,6 +204,7 @@ class Recipe:
     lr: float
     weight_decay: float
     ema: float
+    chunk: int | None = None
 
 
 def teach(
@@ -205,7 +241,7 @@ def teach(
         weight_decay=recipe.weight_decay,
     )
     objective.attach(source, target, bank=bank, pairs=pairs, steps=plan.steps)
-    student = Student(target, objective, recipe.ema)
+    student = Student(target, objective, recipe.ema, recipe.chunk)
     return fit(
         fabric,
         student,
@@ -251,6 +287,7 @@ def distill(
         lr=config.lr,
         weight_decay=config.weight_decay,
         ema=config.ema,
+        chunk=config.chunk,
     )
     whole = _bank_features(bank, pairs)
     target = target.to(memory_format=torch.channels_last)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -93,6 +94,7 @@ class Scores:
         head: The head of the first draw.
         encoder: The encoder trained with it, where one was.
         predictions: The first draw's, for the test split.
+        val: Mean of the primary metric on val, at what was picked there: for tuning, as it is optimistic.
         chosen: What was picked on val in each draw.
     """
 
@@ -105,8 +107,18 @@ class Scores:
     per_draw: tuple[float, ...]
     head: nn.Module
     predictions: Mapping[str, Tensor]
+    val: float = 0.0
     chosen: tuple[float, ...] = ()
     encoder: Encoder | None = field(default=None)
+
+
+class Draw(NamedTuple):
+    """One label subset: the head, its output for the test split, what was picked on val, and the score there."""
+
+    head: nn.Module
+    output: Tensor
+    chosen: float
+    val: float
 
 
 class Standardised(nn.Module):
@@ -143,7 +155,7 @@ def linear(
     train, val, test = (pooled_features(encoder, part) for part in (splits.train, splits.val, splits.test))
     mean, std = train.mean(0), train.std(0) + 1e-6
 
-    def one_draw(rows: np.ndarray) -> tuple[nn.Module, Tensor, float]:
+    def one_draw(rows: np.ndarray) -> Draw:
         chosen = torch.from_numpy(rows)
         best: tuple[float, nn.Module, float] | None = None
         head = Standardised(fresh_head(task, encoder, splits, seed), mean, std)
@@ -153,7 +165,7 @@ def linear(
             if best is None or score > best[0]:
                 best = (score, copy.deepcopy(head), strength)
         assert best is not None
-        return best[1], best[1](Features(pooled=test)).detach(), best[2]
+        return Draw(best[1], best[1](Features(pooled=test)).detach(), best[2], best[0])
 
     return {
         budget: summarise(task, splits, [one_draw(rows) for rows in draws], draws, seed)
@@ -198,15 +210,15 @@ def measure(task: Task, splits: Splits, output: Tensor, targets: Tensor) -> dict
 def summarise(
     task: Task,
     splits: Splits,
-    draws: Sequence[tuple[nn.Module, Tensor, float]],
+    draws: Sequence[Draw],
     subsets: Sequence[np.ndarray],
     seed: int,
     encoder: Encoder | None = None,
 ) -> Scores:
     """Means over draws, and their intervals: draws and test samples are both resampled, with a common seed."""
     targets = splits.test.targets
-    each = [measure(task, splits, output, targets) for _, output, _ in draws]
-    outputs = torch.stack([output for _, output, _ in draws])
+    each = [measure(task, splits, draw.output, targets) for draw in draws]
+    outputs = torch.stack([draw.output for draw in draws])
     generator = torch.Generator().manual_seed(seed)
     replicates: dict[str, list[float]] = {name: [] for name in each[0]}
     for _ in range(BOOTSTRAPS):
@@ -225,8 +237,9 @@ def summarise(
         intervals={name: (float(low), float(high)) for name, (low, high) in ends.items()},
         replicates=torch.tensor(replicates[task.primary]),
         per_draw=tuple(one[task.primary] for one in each),
-        head=draws[0][0],
+        head=draws[0].head,
         predictions=task.predict(outputs[0]),
-        chosen=tuple(value for _, _, value in draws),
+        val=float(np.mean([draw.val for draw in draws])),
+        chosen=tuple(draw.chosen for draw in draws),
         encoder=encoder,
     )

@@ -15,7 +15,7 @@ from ..config import DistillConfig, EvaluateConfig
 from ..interfaces.encoder import Encoder
 from ..interfaces.task import Task
 from ..progress import Progress
-from .evaluate import Labelled, Scores, Splits, fresh_head, primary, summarise
+from .evaluate import Draw, Labelled, Scores, Splits, fresh_head, primary, summarise
 from .training import Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
 BATCH = 64
@@ -74,12 +74,12 @@ def scratch(
             for lr in config.scratch_lrs:
                 tried.append((*one(draws[0], lr, 0), lr))
                 advance(1, f"learning rate {lr:g}")
-            _, module, lr = max(tried, key=lambda item: item[0])
+            score, module, lr = max(tried, key=lambda item: item[0])
             first = module
-            results.append((module.head, module.outputs(splits.test), lr))
+            results.append(Draw(module.head, module.outputs(splits.test), lr, score))
             for draw, rows in enumerate(draws[1:], start=1):
-                _, module = one(rows, lr, draw)
-                results.append((module.head, module.outputs(splits.test), lr))
+                score, module = one(rows, lr, draw)
+                results.append(Draw(module.head, module.outputs(splits.test), lr, score))
                 advance(1, f"draw {draw + 1} of {len(draws)}")
         out[budget] = summarise(task, splits, results, draws, seed, encoder=first.encoder)
     return out

@@ -1,0 +1,148 @@
+"""``cmcd compare``: objectives × seeds × label budgets on one data set."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import COMMON, DISTILL, EVALUATE, SOURCE, TARGET, configuration, data, opt, options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+OBJECTIVES = (
+    opt("--objectives", required=True, multiple=True, metavar="A,B,…", help="Objectives to compare: cmd,cmc,l2."),
+    opt("--seeds", type=click.IntRange(1), default=3, show_default=True, metavar="N", help="Seeds, from --seed on."),
+    opt("--reference", metavar="NAME", help="What differences are taken to.  [default: the first objective]"),
+    opt("--grid", multiple=True, metavar="KEY=V1,V2", help="Try each value of a key with each objective."),
+    opt("--tune", "trials", type=click.IntRange(0), default=0, metavar="N",
+        help="Tune each objective by N trials on val first (needs cmcd[tune])."),
+    opt("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Runs side by side."),
+)  # fmt: skip
+COLUMNS = (
+    "encoder", "modality", "protocol", "task", "labels", "n_train", "n_test", "metric", "seeds", "mean", "low", "high",
+    "over", "difference", "difference_low", "difference_high",
+)  # fmt: skip
+
+
+@click.command(short_help="Objectives side by side: means, intervals, paired differences.")
+@options(*OBJECTIVES, SOURCE, TARGET, data("The data.  [default: the demo]"), *DISTILL[1:], *EVALUATE, *COMMON)
+def compare(
+    objectives: tuple[str, ...],
+    seeds: int,
+    reference: str | None,
+    grid: tuple[str, ...],
+    trials: int,
+    jobs: int,
+    data: str | None,
+    file: Path | None,
+    assignments: tuple[str, ...],
+    resume: bool,
+    **flags: Any,
+) -> int:
+    """Compare objectives on one data set, over seeds and label budgets.
+
+    All that can be shared is made once: decoded data, step 1, the source's features, the baselines. Killed at any
+    moment, `--out DIR --resume` goes on where it was. DIR then holds compare.json, compare.csv and compare.png.
+
+    \b
+    cmcd compare --target sketch --data pairs/ --objectives cmd,cmc,l2 --seeds 3 --labels 20
+    cmcd compare --target depth --objectives cmd --grid distill.lr=0.002,0.005,0.01
+    """  # fmt: skip
+    from ..comparing import Comparison, variants
+    from ..config import RunConfig
+    from ..grammar import read_toml
+    from .console import Terminal
+    from .execute import Stopped, folder_to_go_on_in, stopped_by_signals
+
+    out = folder_to_go_on_in(flags.pop("out"), "--resume") if resume else flags.pop("out") or _new_folder()
+    wanted = variants([one.strip() for listed in objectives for one in listed.split(",") if one.strip()], grid)
+    base = configuration(read_toml(file) if file else {}, flags, data, assignments)
+    base["objective"] = {k: table for k, table in base.get("objective", {}).items() if k != "expression"}
+    RunConfig.from_mapping(base, str(file or ""))
+    terminal = Terminal(quiet=flags["quiet"], results_to_stderr=flags["as_json"])
+    comparison = Comparison(base, wanted, reference or wanted[0].name, seeds, out, jobs, trials, terminal)
+    comparison.check()
+    count = len(wanted) * seeds
+    terminal.note(f"{len(wanted)} objectives × {seeds} seeds = {count} runs, folder {out}")
+    if flags["dry_run"]:
+        for variant in wanted:
+            terminal.note(f"  {variant.name}")
+        return 0
+    with stopped_by_signals() as stopped:
+        try:
+            values = comparison.go(resume=resume)
+        except (KeyboardInterrupt, Stopped):
+            terminal.close()
+            terminal.err.out(f"interrupted; go on with the same command, --out {out} and --resume", highlight=False)
+            return 143 if stopped() else 130
+        finally:
+            terminal.close()
+    _write(values, out)
+    if flags["as_json"]:
+        click.echo((out / "compare.json").read_text(encoding="utf-8"), nl=False)
+    terminal.out.print(comparison_table(values))
+    for name, problem in values["failed"].items():
+        terminal.out.print(f"failed: {name}: {problem}", soft_wrap=True, markup=False)
+    terminal.out.print(f"folder: {out} (compare.json, compare.csv, compare.png)", soft_wrap=True, markup=False)
+    return 1 if values["failed"] else 0
+
+
+def _new_folder() -> Path:
+    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-compare"
+
+
+def _write(values: Mapping[str, Any], out: Path) -> None:
+    """compare.csv and compare.png beside compare.json."""
+    from ..files import write_text
+    from ..report.compare_plot import compare_plot
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in values["rows"]:
+        low, high = row["interval"]
+        flat = {**row, "seeds": len(row["seeds"]), "low": low, "high": high, "difference": None}
+        if apart := row.get("difference"):
+            ends = dict(zip(("difference_low", "difference_high"), apart["interval"], strict=True))
+            flat |= {"over": apart["over"], "difference": apart["value"], **ends}
+        writer.writerow(flat)
+    write_text(out / "compare.csv", text.getvalue())
+    compare_plot(values, out / "compare.png")
+
+
+def comparison_table(values: Mapping[str, Any]) -> Table:
+    """Each objective and baseline under each budget: mean, interval, and the paired difference to the reference."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    rows = sorted(
+        values["rows"], key=lambda row: (row["task"], row["n_train"], row["encoder"] == "source", -row["mean"])
+    )
+    measured = " and ".join(dict.fromkeys(f"{row['task']} {row['metric']}" for row in rows))
+    title = f"{measured} on test, {values['seeds']} seeds; differences are paired, to {values['reference']}"
+    several = len({row["task"] for row in rows}) > 1
+    table = Table(title=title, title_justify="left")
+    for column in ("encoder", *(["task"] if several else []), "labels", "mean  [95 %]", "difference, points  [95 %]"):
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        low, high = row["interval"]
+        apart = ""
+        if found := row.get("difference"):
+            ends = [f"{end * 100:+.1f}" for end in found["interval"]]
+            apart = f"{found['value'] * 100:+.1f}  [{ends[0]}, {ends[1]}]"
+        table.add_row(
+            escape(row["encoder"] if row["encoder"] != "source" else f"source (sees {row['modality']})"),
+            *([row["task"]] if several else []),
+            f"{row['labels']} ({row['n_train']})",
+            escape(f"{row['mean']:.3f}  [{low:.3f}, {high:.3f}]"),
+            escape(apart),
+            style="bold" if row["encoder"] == values["reference"] else None,
+        )
+    return table

@@ -1,0 +1,80 @@
+"""Means and intervals over seeds, and paired differences, from the runs of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .run_folder import RunFolder
+
+DRAWS = 2000
+"""Bootstrap draws over seeds; within each seed the run's own replicates are drawn from."""
+
+
+@dataclass
+class Row:
+    """One encoder under one label budget, seed by seed."""
+
+    about: Mapping[str, Any]
+    metrics: dict[int, float]
+    replicates: dict[int, np.ndarray]
+
+
+def summarise(runs: Sequence[tuple[str, int, Path]], reference: str) -> dict[str, Any]:
+    """Rows of a comparison from its runs.
+
+    Intervals (95 %) are bootstrapped over seeds, and over test samples and label draws within each seed. Differences
+    are paired: the same seeds, test samples and label draws on both sides.
+
+    Args:
+        runs: Name of the variant, number of the seed and folder of each run.
+        reference: The name that differences are taken to.
+    """
+    rows = _rows(runs)
+    table = []
+    for (encoder, task, labels), row in rows.items():
+        entry = {
+            "encoder": encoder, "task": task, "labels": labels, **row.about,
+            "seeds": sorted(row.metrics), "per_seed": [row.metrics[seed] for seed in sorted(row.metrics)],
+            "mean": float(np.mean(list(row.metrics.values()))), "interval": _interval(row.replicates),
+        }  # fmt: skip
+        other = rows.get((reference, task, labels))
+        if other is not None and encoder != reference and row.about["modality"] == other.about["modality"]:
+            common = sorted(row.metrics.keys() & other.metrics.keys())
+            apart = {seed: row.replicates[seed] - other.replicates[seed] for seed in common}
+            value = float(np.mean([row.metrics[seed] - other.metrics[seed] for seed in common]))
+            entry["difference"] = {"over": reference, "value": value, "interval": _interval(apart)}
+        table.append(entry)
+    return {"rows": table}
+
+
+def _rows(runs: Sequence[tuple[str, int, Path]]) -> dict[tuple[str, str, str], Row]:
+    out: dict[tuple[str, str, str], Row] = {}
+    for variant, seed, path in runs:
+        folder = RunFolder(path)
+        held = {entry["digest"] for entry in folder.read_result()["evaluations"]}
+        for place, entry in folder.evaluations():
+            if entry["digest"] not in held:
+                continue
+            name = variant if entry["encoder"] == "distilled" else entry["encoder"]
+            about = {key: entry[key] for key in ("modality", "protocol", "n_train", "n_test", "draws")}
+            about["metric"] = entry["primary"]
+            row = out.setdefault((name, entry["task"], entry["labels"]), Row(about, {}, {}))
+            row.metrics[seed] = entry["metrics"][entry["primary"]]
+            row.replicates[seed] = np.load(place / "replicates.npy", allow_pickle=False)
+    return out
+
+
+def _interval(replicates: Mapping[int, np.ndarray]) -> list[float]:
+    """2.5 and 97.5 percentiles of the mean over seeds: seeds resampled, and one replicate drawn of each."""
+    stacked = np.stack([replicates[seed] for seed in sorted(replicates)])
+    count, each = stacked.shape
+    generator = np.random.default_rng(0)
+    seeds = generator.integers(count, size=(DRAWS, count))
+    picked = generator.integers(each, size=(DRAWS, count))
+    low, high = np.quantile(stacked[seeds, picked].mean(axis=1), [0.025, 0.975])
+    return [float(low), float(high)]

@@ -1,0 +1,192 @@
+"""``cmcd compare``: cells, statistics, going on after a kill, tuning."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cmcd_core import ConfigError, RunConfig, run
+from cmcd_core.comparing import Comparison, Variant, variants
+from cmcd_core.summary import _interval
+
+BASE: dict[str, Any] = {
+    "target": {"name": "depth"},
+    "pretrain": {"epochs": 1, "batch_size": 16},
+    "distill": {"epochs": 1, "batch_size": 16, "views": 2},
+    "evaluate": {"labels": ["1", "2"], "label_draws": 2, "scratch_steps": 2, "scratch_lrs": [0.01]},
+    "run": {"device": "cpu", "size": 24, "seed": 3},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_bootstraps() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cmcd_core.stages.evaluate.BOOTSTRAPS", 20)
+        yield
+
+
+def comparison(folder: Path, out: Path, objectives: Any = ("cmd", "cmc"), **options: Any) -> Comparison:
+    base = {**BASE, "data": {"root": str(folder)}, "objective": {"cmc": {"temperature": 0.1}}}
+    wanted = variants(objectives, options.pop("grid", ()))
+    return Comparison(base, wanted, options.pop("reference", wanted[0].name), options.pop("seeds", 2), out, **options)
+
+
+@pytest.fixture(scope="module")
+def done(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("compare") / "c"
+    return out, comparison(tiny_folder, out).go(resume=False)
+
+
+def means(values: dict[str, Any]) -> dict[tuple[str, str], list[float]]:
+    return {(row["encoder"], row["labels"]): row["per_seed"] for row in values["rows"]}
+
+
+def test_its_rows_are_the_runs(done: tuple[Path, dict[str, Any]], tiny_folder: Path, tmp_path: Path) -> None:
+    """A cell finds what a single run of that objective and seed finds; options reach the objective they belong to."""
+    _, values = done
+    single = BASE | {"data": str(tiny_folder), "objective": {"expression": "cmc", "cmc": {"temperature": 0.1}}}
+    result = run(RunConfig.from_mapping(single | {"run": {**BASE["run"], "seed": 4, "out": str(tmp_path / "r")}}))
+    for entry in result.evaluations:
+        name = "cmc" if entry["encoder"] == "distilled" else entry["encoder"]
+        assert means(values)[name, entry["labels"]][1] == entry["metrics"]["top1"]
+    assert {name for name, _ in means(values)} == {"cmd", "cmc", "scratch", "untrained", "source"}
+
+
+def test_differences_are_paired_and_to_the_reference(done: tuple[Path, dict[str, Any]]) -> None:
+    _, values = done
+    rows = {(row["encoder"], row["labels"]): row for row in values["rows"]}
+    for (name, labels), row in rows.items():
+        assert row["mean"] == pytest.approx(np.mean(row["per_seed"]))
+        assert row["interval"][0] <= row["interval"][1]
+        if name in ("cmd", "source"):
+            assert "difference" not in row
+        else:
+            assert row["difference"]["value"] == pytest.approx(row["mean"] - rows["cmd", labels]["mean"])
+            assert row["difference"]["over"] == "cmd"
+
+
+def test_what_can_be_shared_is_made_once(done: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = done
+    assert len(list(out.glob("sources/*/source/model.safetensors"))) == 2
+    sources = [out / "cells" / f"{name}-s0" / "source" / "model.safetensors" for name in ("cmd", "cmc")]
+    assert sources[0].read_bytes() == sources[1].read_bytes()
+    logs = [(out / "cells" / f"{name}-s0" / "metrics.jsonl").read_text() for name in ("cmd", "cmc")]
+    assert not any('"pretrain"' in log for log in logs)
+    scratch = [
+        file.parent / "head.safetensors"
+        for file in sorted(out.glob("cells/*-s0/evaluations/*/evaluation.json"))
+        if json.loads(file.read_text())["encoder"] == "scratch"
+    ]
+    assert len(scratch) == 4  # two budgets in two cells, trained in one of them
+    assert len({file.read_bytes() for file in scratch}) == 2
+
+
+def test_going_on_runs_nothing_again(done: tuple[Path, dict[str, Any]], tiny_folder: Path) -> None:
+    out, values = done
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")}
+    assert means(comparison(tiny_folder, out).go(resume=True)) == means(values)
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")} == before
+    with pytest.raises(ConfigError, match="a comparison is there already"):
+        comparison(tiny_folder, out).go(resume=False)
+    with pytest.raises(ConfigError, match="holds another comparison"):
+        comparison(tiny_folder, out, seeds=3).go(resume=True)
+
+
+def test_a_cell_that_fails_does_not_take_the_others_along(tiny_folder: Path, tmp_path: Path) -> None:
+    asked = comparison(tiny_folder, tmp_path / "c", seeds=1)
+    asked.variants = [*asked.variants, Variant("hot", {"objective": {"expression": "cmc"}, "distill": {"lr": 1e30}})]
+    values = asked.go(resume=False)
+    assert {row["encoder"] for row in values["rows"]} >= {"cmd", "cmc", "scratch"}
+    assert list(values["failed"]) == ["hot, seed 3"]
+    assert "not finite" in values["failed"]["hot, seed 3"]
+
+
+def test_variants_of_a_grid() -> None:
+    found = variants(["cmd", "cmc + 0.5*cmd"], ["distill.lr=0.01,0.02", "distill.views=1"])
+    assert [variant.name for variant in found] == [
+        "cmd, distill.lr=0.01, distill.views=1",
+        "cmd, distill.lr=0.02, distill.views=1",
+        "cmc + 0.5*cmd, distill.lr=0.01, distill.views=1",
+        "cmc + 0.5*cmd, distill.lr=0.02, distill.views=1",
+    ]
+    assert found[1].values["distill"] == {"lr": 0.02, "views": 1}
+    assert len({variant.slug for variant in found}) == 4
+    for wrong in ([], ["cmd", "cmd"]):
+        with pytest.raises(ConfigError, match="--objectives"):
+            variants(wrong, [])
+    with pytest.raises(ConfigError, match=r"--grid 'distill\.lr'"):
+        variants(["cmd"], ["distill.lr"])
+
+
+def test_intervals() -> None:
+    rng = np.random.default_rng(0)
+    within = {seed: 0.5 + 0.02 * rng.standard_normal(500) for seed in range(4)}
+    low, high = _interval(within)
+    assert 0.5 - 0.035 < low < 0.5 - 0.01 < 0.5 + 0.01 < high < 0.5 + 0.035  # 0.02 · 1.96 / √4, about
+    between = {seed: np.full(50, value) for seed, value in enumerate([0.3, 0.5, 0.7])}
+    low, high = _interval(between)
+    assert low == pytest.approx(0.3, abs=0.07)
+    assert high == pytest.approx(0.7, abs=0.07)
+    assert _interval({0: np.full(50, 0.4)}) == [pytest.approx(0.4)] * 2
+
+
+def test_tuning_searches_the_same_kinds_of_keys_and_keeps_its_trials(tiny_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    asked = comparison(tiny_folder, tmp_path / "c", ("cmc", "cmc + 0.5*nt_xent"), seeds=1, trials=2)
+    values = asked.go(resume=False)
+    tuned = values["tuned"]
+    assert tuned["cmc"].keys() == {"val", "trials", "distill.lr", "objective.cmc.temperature"}
+    assert "weight.nt_xent" in tuned["cmc + 0.5*nt_xent"]
+    assert {found["trials"] for found in tuned.values()} == {2}
+    for found, folder in ((tuned["cmc"], "cmc-s0"), (tuned["cmc + 0.5*nt_xent"], "cmc-0.5-nt-xent-s0")):
+        config = RunConfig.from_mapping(
+            __import__("tomllib").loads((tmp_path / "c" / "cells" / folder / "config.toml").read_text())
+        )
+        assert config.distill.lr == pytest.approx(found["distill.lr"])
+    assert not list((tmp_path / "c" / "tuning").rglob("trial-*"))
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on(done: tuple[Path, dict[str, Any]], tiny_folder: Path, tmp_path: Path) -> None:
+    words = [
+        sys.executable, "-c", "from cmcd_core.cli import main; main()", "compare", "--target", "depth",
+        "--data", str(tiny_folder), "--objectives", "cmd,cmc", "--seeds", "2", "--labels", "1", "--labels", "2",
+        "--label-draws", "2", "--epochs", "1", "--seed", "3", "--device", "cpu", "--out", str(tmp_path / "k"),
+        "-o", "pretrain.batch_size=16", "-o", "distill.batch_size=16", "-o", "distill.views=2", "-o", "run.size=24",
+        "-o", "evaluate.scratch_steps=2", "-o", "evaluate.scratch_lrs=[0.01]", "-o", "objective.cmc.temperature=0.1",
+    ]  # fmt: skip
+    extra: list[str] = []
+    for seconds in (4, 6, 7, 9):
+        process = subprocess.Popen([*words, *extra], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        extra = ["--resume"] if (tmp_path / "k" / "compare.toml").exists() else []
+    last = subprocess.run([*words, *extra], capture_output=True, text=True, timeout=300, check=False)
+    assert last.returncode == 0, last.stderr
+    values = json.loads((tmp_path / "k" / "compare.json").read_text())
+    assert means(values) == means(done[1])
+    rows = list(csv.DictReader((tmp_path / "k" / "compare.csv").open()))
+    assert len(rows) == len(values["rows"])
+    with Image.open(tmp_path / "k" / "compare.png") as picture:
+        assert min(picture.size) > 300
+    assert "differences are paired, to cmd" in last.stdout
+
+
+@pytest.mark.slow
+def test_side_by_side_it_finds_the_same(done: tuple[Path, dict[str, Any]], tiny_folder: Path, tmp_path: Path) -> None:
+    values = comparison(tiny_folder, tmp_path / "c", jobs=2).go(resume=False)
+    for key, found in means(values).items():
+        assert found == pytest.approx(means(done[1])[key], abs=0.1)  # threads may change the order of sums
