@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from .alignment import dense_grid, require_alignment
 from .config import STEPS, Step
 from .data.bank import FeatureBank, feature_bank
 from .data.digest import digest, weights_digest
@@ -112,6 +113,7 @@ class Steps:
         if "pretrain" in self.resolved.steps and self.has_own_source_rows():
             bench.views("pretrain", "source", "train")
         if "distill" in self.resolved.steps:
+            require_alignment(bench)
             bench.views("distill", "source", "train")
             bench.views("distill", "target", "train")
         if "evaluate" in self.resolved.steps:
@@ -191,7 +193,7 @@ class Steps:
             [(term.weight, term.key, bench.objective(chosen, widths(source, target), seed))
              for term, chosen in self.resolved.objectives]
         )  # fmt: skip
-        bank = self.bank(bench, source, seed)
+        bank = self.bank(bench, source, seed, dense_grid(bench, source, target) if "dense" in objective.needs else None)
         history = step_two.distill(
             bench.fabric, source, target, objective, bank, views, pairs, config, epochs, seed=seed,
             session=self.session("distill", inputs),
@@ -243,7 +245,7 @@ class Steps:
             self.note(start_from(student, source))
         return student
 
-    def bank(self, bench: Workbench, source: Encoder, seed: int) -> FeatureBank:
+    def bank(self, bench: Workbench, source: Encoder, seed: int, grid: tuple[int, int] | None) -> FeatureBank:
         """The frozen source's features of its training views, from the cache or computed now."""
         config = self.resolved.config.distill
         return feature_bank(
@@ -255,6 +257,7 @@ class Steps:
             flip=config.flip,
             progress=self.progress,
             title="2 source features",
+            grid=grid,
         )
 
     def whole_pictures(self, bench: Workbench, step: Step, encoder: Encoder) -> torch.Tensor:

@@ -6,17 +6,22 @@ teacher itself saw: nothing is mirrored or cropped afterwards.
 
 from __future__ import annotations
 
+import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..cache import cached_entry
+from ..errors import ConfigError
 from ..interfaces.encoder import Encoder
 from ..progress import Progress
 from .digest import digest, weights_digest
+from .geometry import Geometry, draw_geometry, whole
 from .views import Views
 
 VERSION = 1
@@ -25,9 +30,17 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class FeatureBank:
-    """(k, N, D) float32 pooled features of the frozen source, memory-mapped."""
+    """Features of k views of N samples, memory-mapped.
+
+    Attributes:
+        array: (k, N, D) float32 pooled features.
+        maps: (k, N, D', h, w) float16 dense maps, where they were asked for.
+        geometries: (k · N) what was cropped and mirrored, view by view, for those who must follow; with maps only.
+    """
 
     array: np.ndarray
+    maps: np.ndarray | None = None
+    geometries: Geometry | None = None
 
     @property
     def views(self) -> int:
@@ -36,6 +49,16 @@ class FeatureBank:
     def pooled(self, view: np.ndarray, indices: np.ndarray) -> Tensor:
         """(n,) view numbers and (n,) positions -> (n, D)."""
         return torch.from_numpy(self.array[view, indices])
+
+    def dense(self, view: np.ndarray, indices: np.ndarray) -> Tensor:
+        """(n,) view numbers and (n,) positions -> (n, D', h, w) float32."""
+        assert self.maps is not None
+        return torch.from_numpy(self.maps[view, indices]).float()
+
+    def geometry(self, view: np.ndarray, indices: np.ndarray) -> Geometry:
+        """What the teacher saw of each: (n,) view numbers and (n,) positions -> n geometries."""
+        assert self.geometries is not None
+        return self.geometries[torch.from_numpy(view * self.array.shape[1] + indices)]
 
     def whole(self) -> Tensor:
         """(N, D) features of the whole pictures, still memory-mapped (copy-on-write: the file stays as it is)."""
@@ -52,31 +75,83 @@ def feature_bank(
     flip: bool,
     progress: Progress,
     title: str,
+    grid: tuple[int, int] | None = None,
 ) -> FeatureBank:
     """Compute the bank of ``count`` views a sample, or find it in the cache.
 
     The address covers the weights, the preprocessing, the data, and the geometry's seed and bounds.
+
+    Args:
+        grid: Keep dense maps too, pooled to (h, w).
+
+    Raises:
+        ConfigError: The disk has no room for the dense maps.
     """
     encoder.eval()
-    geometry = [seed, area_min, flip] if count > 1 else []
+    bounds = [seed, area_min, flip] if count > 1 else []
     identity = [views.decoded.digest, views.size, str(views.device.type), encoder.card, encoder.arguments]
-    address = digest([VERSION, weights_digest(encoder), repr(encoder), identity, count, geometry])
+    address = digest(
+        [VERSION, weights_digest(encoder), repr(encoder), identity, count, bounds, *([grid] if grid else [])]
+    )
 
     def batch(view: int, rows: np.ndarray) -> Tensor:
         if view == 0:
             return views.plain(rows)
-        drawn = int(digest([seed, view, int(rows[0])])[:8], 16)
-        return views.augmented(rows, drawn, area_min=area_min, flip=flip)
+        return views.augmented(rows, _drawn(seed, view, int(rows[0])), area_min=area_min, flip=flip)
 
     def write(partial: Path) -> None:
-        shape = (count, len(views), encoder.dim)
-        out = np.lib.format.open_memmap(partial / "pooled.npy", "w+", dtype=np.float32, shape=shape)
+        pooled = _array(partial / "pooled.npy", (count, len(views), encoder.dim), np.float32)
+        dense = None
+        if grid:
+            shape = (count, len(views), encoder.dense_dim, *grid)
+            _require_room(partial, shape, progress)
+            dense = _array(partial / "dense.npy", shape, np.float16)
         with torch.inference_mode(), progress.track(title, count * len(views)) as advance:
             for view in range(count):
-                for start in range(0, len(views), CHUNK):
-                    rows = np.arange(start, min(start + CHUNK, len(views)))
-                    out[view, rows] = encoder(batch(view, rows)).pooled.float().cpu().numpy()
+                for rows in _chunks(len(views)):
+                    features = encoder(batch(view, rows))
+                    pooled[view, rows] = features.pooled.float().cpu().numpy()
+                    if dense is not None and grid:
+                        dense[view, rows] = F.adaptive_avg_pool2d(features.dense, grid).half().cpu().numpy()
                     advance(len(rows), "")
-        out.flush()
+        pooled.flush()
 
-    return FeatureBank(np.load(cached_entry("features", address, write) / "pooled.npy", mmap_mode="c"))
+    folder = cached_entry("features", address, write)
+    maps = np.load(folder / "dense.npy", mmap_mode="r") if grid else None
+    geometries = [_geometry(view, len(views), seed, area_min, flip) for view in range(count)] if grid else []
+    followed = Geometry.cat(geometries) if grid else None
+    return FeatureBank(np.load(folder / "pooled.npy", mmap_mode="c"), maps, followed)
+
+
+def _chunks(count: int) -> list[np.ndarray]:
+    return [np.arange(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+
+
+def _drawn(seed: int, view: int, first: int) -> int:
+    """The seed of one chunk of one view."""
+    return int(digest([seed, view, first])[:8], 16)
+
+
+def _geometry(view: int, count: int, seed: int, area_min: float, flip: bool) -> Geometry:
+    """What :meth:`Views.augmented` draws for a view's chunks, drawn again."""
+    if view == 0:
+        return whole(count)
+    parts = []
+    for rows in _chunks(count):
+        generator = torch.Generator().manual_seed(_drawn(seed, view, int(rows[0])))
+        parts.append(draw_geometry(len(rows), generator, area_min=area_min, flip=flip))
+    return Geometry.cat(parts)
+
+
+def _array(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
+    return np.lib.format.open_memmap(path, "w+", dtype=dtype, shape=shape)
+
+
+def _require_room(folder: Path, shape: tuple[int, ...], progress: Progress) -> None:
+    size, free = math.prod(shape) * 2, shutil.disk_usage(folder).free
+    progress.note(f"dense source maps: {size / 1e6:.0f} MB in the cache")
+    if size > 0.9 * free:
+        raise ConfigError(
+            f"the dense source maps take {size / 1e9:.1f} GB, and the cache's disk has {free / 1e9:.1f} GB left",
+            "Lower distill.views, or set CMCD_CACHE to a folder on a larger disk.",
+        )

@@ -6,8 +6,8 @@ modality's own ``resize``, which keeps holes and thin lines, at a tenth of the c
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -26,6 +26,22 @@ class Geometry:
     width: Tensor
     shape: Tensor
     flip: Tensor
+
+    def __getitem__(self, rows: Tensor) -> Geometry:
+        """The numbers of some samples."""
+        return Geometry(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @classmethod
+    def cat(cls, parts: Sequence[Geometry]) -> Geometry:
+        """Several one after the other."""
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+
+def whole(count: int) -> Geometry:
+    """The whole picture, ``count`` times."""
+    zero, one = torch.zeros(count), torch.ones(count)
+    shape = torch.full((count,), SCALES * len(RATIOS))  # a number that no drawn crop has
+    return Geometry(zero, zero, one, one, shape, zero.bool())
 
 
 def draw_geometry(count: int, generator: torch.Generator, *, area_min: float, flip: bool) -> Geometry:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -22,7 +23,7 @@ from ..interfaces.encoder import Encoder, Features
 from ..interfaces.objective import Objective
 from .training import History, Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
-OFFERED = frozenset({"momentum"})
+OFFERED = frozenset({"dense", "momentum"})
 
 
 class WeightedSum(Objective):
@@ -80,15 +81,22 @@ class Student(nn.Module):
         self.encoder, self.objective, self.decay, self.chunk = encoder, objective, decay, chunk
         self.momentum = copy.deepcopy(encoder).requires_grad_(False) if "momentum" in objective.needs else None
 
-    def forward(self, x: Tensor, source: Tensor, index: Tensor, group: Tensor, weight: Tensor) -> Tensor:
-        """(N, C, H, W) target batch and (N, D) source features -> scalar loss."""
+    def forward(
+        self, x: Tensor, source: Tensor, index: Tensor, group: Tensor, weight: Tensor, dense: Tensor | None = None
+    ) -> Tensor:
+        """(N, C, H, W) target batch, (N, D) source features and (N, D', h, w) source maps -> scalar loss."""
         seen = self._encoded(x)
         smooth = None
         if self.momentum is not None:
             with torch.no_grad():
                 smooth = self.momentum(x).pooled
-        given = Features(pooled=source, index=index, group=group, weight=weight)
-        learnt = replace(given, pooled=seen.pooled, dense=seen.dense, momentum=smooth)
+        given = Features(pooled=source, dense=dense, index=index, group=group, weight=weight)
+        maps = seen.dense
+        if dense is not None:
+            if maps is None:
+                raise ConfigError("the objective needs dense features, and the target encoder has none")
+            maps = F.adaptive_avg_pool2d(maps, (dense.shape[-2], dense.shape[-1]))
+        learnt = replace(given, pooled=seen.pooled, dense=maps, momentum=smooth)
         loss: Tensor = self.objective(given, learnt)
         if loss.ndim:
             raise ConfigError(f"the objective returned a tensor of shape {tuple(loss.shape)}, expected a scalar")
@@ -232,7 +240,7 @@ def teach(
     if missing := objective.needs - OFFERED:
         raise ConfigError(
             f"the objective needs {', '.join(sorted(missing))} features, which step 2 does not hand over",
-            "This version offers pooled and momentum features.",
+            "This version offers pooled, dense and momentum features.",
         )
     plan = Plan(
         epochs=recipe.epochs,
@@ -274,12 +282,19 @@ def distill(
     def make(epoch: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
         chosen_views = np.random.default_rng([seed, epoch, 1])
         for number, rows in enumerate(shuffled_batches(len(pairs), config.batch_size, seed, epoch)):
+            view, at = chosen_views.integers(bank.views, size=len(rows)), pairs.source[rows]
             x = views.augmented(
-                pairs.target[rows], batch_seed(seed, epoch, number), area_min=config.crop_min, flip=config.flip
+                pairs.target[rows],
+                batch_seed(seed, epoch, number),
+                area_min=config.crop_min,
+                flip=config.flip,
+                geometry=bank.geometry(view, at)
+                if bank.geometries is not None
+                else None,  # maps must show the same places
             )
-            features = bank.pooled(chosen_views.integers(bank.views, size=len(rows)), pairs.source[rows])
-            about = (torch.from_numpy(rows), torch.from_numpy(pairs.group[rows]), torch.from_numpy(pairs.weight[rows]))
-            yield len(rows), (x, *(t.to(x.device) for t in (features, *about)))
+            given = [bank.pooled(view, at), *map(torch.from_numpy, (rows, pairs.group[rows], pairs.weight[rows]))]
+            dense = [bank.dense(view, at)] if bank.maps is not None else []
+            yield len(rows), (x, *(tensor.to(x.device) for tensor in (*given, *dense)))
 
     recipe = Recipe(
         epochs=epochs,

@@ -185,8 +185,8 @@ def test_target_and_source_are_of_one_sample(fabric: Fabric, small: SimpleNamesp
 
 def test_needs_that_step_two_cannot_meet(fabric: Fabric, world: SimpleNamespace) -> None:
     objective = Mean()
-    objective.needs = frozenset({"dense", "momentum"})
-    with pytest.raises(ConfigError, match="needs dense features"):
+    objective.needs = frozenset({"pyramid", "momentum"})
+    with pytest.raises(ConfigError, match="needs pyramid features"):
         run(fabric, world, objective)
 
 
