@@ -315,3 +315,16 @@ def test_the_second_command_is_what_ci_runs() -> None:
 def test_no_line_is_too_long(page: str) -> None:
     prose = BLOCK.sub("", TEXT[page])
     assert not [line for line in prose.splitlines() if len(line) > 125 and not line.startswith(("|", "!", "- `"))]
+
+
+def test_the_pages_of_objectives_are_those_that_the_code_makes() -> None:
+    """If this fails: python docs/objective_pages.py"""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("objective_pages", ROOT / "docs" / "objective_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written = {file.name: file.read_text(encoding="utf-8") for file in (ROOT / "docs" / "objectives").glob("*.md")}
+    assert written == module.pages()
