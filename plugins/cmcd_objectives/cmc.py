@@ -12,7 +12,7 @@ from cmcd_core import ConfigError, Encoder, Features, Objective, Widths
 from .functional.contrast import Half, cmc_terms
 from .functional.operands import unit
 from .further import Queue, attach_bank, further_candidates
-from .means import Means, hits
+from .means import Means
 from .options import CmcOptions
 from .space import Space, about, require_common_width
 from .temperature import Temperature
@@ -66,7 +66,7 @@ class Cmc(Objective):
     @torch.no_grad()
     def _report(self, halves: dict[str, Half]) -> None:
         for direction, half in halves.items():
-            self.means.add(**{f"r1_{direction}": hits(half.logits)})
+            self.means.add(**{f"r1_{direction}": half.hits})
         bound = torch.stack([half.log_candidates - half.loss for half in halves.values()]).mean()
         self.means.add(mutual_information_bound=bound)
         if self.options.learnable_temperature:

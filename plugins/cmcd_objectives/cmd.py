@@ -14,7 +14,7 @@ from .functional.operands import unit
 from .functional.similarity_distillation import Queue as QueueFeatures
 from .functional.similarity_distillation import cmd_terms
 from .further import Queue, attach_bank, further_candidates
-from .means import Means, hits
+from .means import Means
 from .options import CmdOptions
 from .space import Space, about, require_common_width
 from .temperature import Temperature
@@ -68,7 +68,7 @@ class Cmd(Objective):
         )
         if self.training and isinstance(further, Queue):
             further.remember(a, pairs.index, pairs.group, self._momentum(target))
-        self._report(terms.loss.detach(), terms.entropy, terms.logits.detach())
+        self._report(terms.loss.detach(), terms.entropy, terms.hits)
         return terms.loss
 
     def _candidates(self) -> QueueFeatures | None:
@@ -87,10 +87,10 @@ class Cmd(Objective):
             raise ValueError("cmd with target anchors and a queue needs the momentum encoder's features of the target")
         return target.momentum
 
-    def _report(self, loss: Tensor, entropy: Tensor, logits: Tensor) -> None:
+    def _report(self, loss: Tensor, entropy: Tensor, hits: Tensor) -> None:
         self.means.add(entropy=entropy, kl=loss - entropy)
         if not self.within and self.has_self:
-            self.means.add(r1_target_to_source=hits(logits))
+            self.means.add(r1_target_to_source=hits)
         if self.options.learnable_temperature:
             self.means.add(temperature=self.temperature())
 

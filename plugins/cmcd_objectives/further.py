@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +30,6 @@ class Queue(nn.Module):
 
     def __init__(self, size: int, source_width: int, target_width: int = 0) -> None:
         super().__init__()
-        self.size = size
         self.register_buffer("source", torch.zeros(size, source_width))
         self.register_buffer("target", torch.zeros(size, target_width))
         self.register_buffer("index", torch.full((size,), NOTHING))
@@ -37,10 +38,37 @@ class Queue(nn.Module):
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
         self._waiting: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None] | None = None
 
+    @property
+    def size(self) -> int:
+        """Places in the queue."""
+        return self.index.shape[0]
+
+    @torch.no_grad()
+    def begin(self, size: int, *, random: bool) -> None:
+        """Start over with ``size`` places: full of random directions that age away, or empty."""
+        generator = torch.Generator().manual_seed(0)
+        for name in ("source", "target"):
+            old: Tensor = getattr(self, name)
+            rows = torch.randn(size, old.shape[1], generator=generator) if random else torch.zeros(size, old.shape[1])
+            setattr(self, name, rows.to(old))
+        self.index, self.group = (old.new_full((size,), NOTHING) for old in (self.index, self.group))
+        self.place.zero_()
+        self.count.fill_(size if random else 0)
+
     def exclude(self, index: Tensor | None, group: Tensor | None) -> Tensor:
         """(N or 1, K) bool: entries not filled yet, the batch's own, and those of the anchor's group."""
-        empty = torch.arange(self.size, device=self.count.device) >= self.count
-        return empty | same_items(self.index, self.group, index, group)
+        return self._empty() | same_items(self.index, self.group, index, group)
+
+    def exclude_own(self, index: Tensor | None, group: Tensor | None) -> Tensor:
+        """(N or 1, K) bool: entries not filled yet, and the anchor's own past ones or its group's. Unlike in
+        :meth:`exclude`, the rest of the batch stays: for formulas in which batch mates are no candidates already."""
+        own = same_items(self.index, self.group, None, group)
+        if index is not None:
+            own = own | (index.to(self.index)[:, None] == self.index)
+        return self._empty() | own
+
+    def _empty(self) -> Tensor:
+        return torch.arange(self.size, device=self.count.device) >= self.count
 
     def remember(
         self, source: Tensor, index: Tensor | None, group: Tensor | None, target: Tensor | None = None
@@ -123,3 +151,23 @@ def same_items(indices: Tensor, groups: Tensor, index: Tensor | None, group: Ten
     if group is not None:
         same = same | (group.to(groups)[:, None] == groups)
     return same
+
+
+def one_group(batch: Tensor) -> Tensor:
+    """(N,) group of a formula whose only candidates beside the own slot are the queue's: no batch mate is one."""
+    return torch.zeros(batch.shape[0], dtype=torch.int64, device=batch.device)
+
+
+def resize_on_load(module: nn.Module) -> None:
+    """Let ``module``'s own buffers take the sizes of a state that is loaded.
+
+    Their sizes follow from the training set, which an objective that is only loaded has not been attached to.
+    """
+    module.register_load_state_dict_pre_hook(_take_sizes)  # type: ignore[no-untyped-call]
+
+
+def _take_sizes(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: object) -> None:
+    for name, buffer in list(module.named_buffers(recurse=False)):
+        saved = state.get(prefix + name)
+        if saved is not None and saved.shape != buffer.shape:
+            setattr(module, name, buffer.new_empty(saved.shape))

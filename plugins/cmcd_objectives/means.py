@@ -29,6 +29,15 @@ class Means:
         return means
 
 
+def weighted_mean(rows: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean of (N,) losses, weighted where there are weights; 0 where all of these are 0."""
+    if weight is None:
+        return rows.mean()
+    weight = weight.to(rows)
+    total = weight.sum()
+    return (weight * rows).sum() / torch.where(total > 0, total, torch.ones_like(total))
+
+
 def hits(logits: Tensor) -> Tensor:
     """Share of rows of (N, ≥ N) logits whose best among the first N columns is their own."""
     n = logits.shape[0]

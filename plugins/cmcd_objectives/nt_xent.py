@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from cmcd_core import Encoder, Features, Objective, Widths
 
-from .functional.contrast import nt_xent
-from .functional.operands import similarity, unit
-from .means import Means, hits
+from .functional.contrast import nt_xent_terms
+from .functional.operands import unit
+from .means import Means
 from .options import NtXentOptions
 from .space import Space, about, require_common_width
 
@@ -36,9 +35,8 @@ class NtXent(Objective):
         """Loss of a batch of pairs."""
         a, b = self.space.source(source.pooled), self.space.target(target.pooled)
         pairs = about(source, target, group_aware=self.options.group_aware)
-        loss = nt_xent(a, b, temperature=self.options.temperature, group=pairs.group, weight=pairs.weight)
-        with torch.no_grad():
-            self.means.add(r1_target_to_source=hits(similarity(unit(b), unit(a))))
+        loss, hits = nt_xent_terms(a, b, temperature=self.options.temperature, group=pairs.group, weight=pairs.weight)
+        self.means.add(r1_target_to_source=hits)
         return loss
 
     def embed(self, source: Features, target: Features) -> tuple[Tensor, Tensor] | None:
@@ -46,5 +44,5 @@ class NtXent(Objective):
         return unit(self.space.source(source.pooled)), unit(self.space.target(target.pooled))
 
     def diagnostics(self) -> Mapping[str, float]:
-        """``r1_target_to_source``: share of a batch whose most similar source is its own."""
+        """``r1_target_to_source``: share of a batch whose most similar source is its own, leaving out its group's."""
         return self.means.read()

@@ -21,6 +21,32 @@ GroupAware = Annotated[
     bool,
     Field(description="Pairs that share one source item (five sketches of one photo) are no negatives of each other."),
 ]
+CommonHead = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=2,
+        description="Layers of the target's head to the source's width, which is dropped after distillation: "
+        "0 none, 1 linear, 2 an MLP.",
+    ),
+]
+FittingHead = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        le=2,
+        description="Layers of the target's head to the source's width, which is dropped after distillation: 0 none, "
+        "1 linear, 2 an MLP. Default: none where the widths agree, else linear.",
+    ),
+]
+SourceMap = Annotated[
+    Standardisation,
+    Field(
+        description="What is done to the source's features first, fitted on the training set: nothing, subtracting "
+        "the mean, or PHI-S (mean 0 and variance 1 in every dimension, by a rotation and one common scale). "
+        "Without a head, the target's features get the same map.",
+    ),
+]
 
 
 class CmdOptions(Options):

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import orthogonal
 
 from cmcd_core import ConfigError, Features, Widths
 
+from .functional.operands import full_precision, lift
 from .options import Standardisation
 from .standardise import Standardise
 
@@ -51,6 +53,20 @@ def make_head(layers: int, width: int, hidden: int, out: int) -> nn.Module | Non
     if layers == 1:
         return nn.Linear(width, out)
     return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, out))
+
+
+class OrthogonalHead(nn.Module):
+    """A linear map with orthonormal rows or columns, whichever are fewer, and no bias: angles survive it."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.linear = orthogonal(nn.Linear(width, out, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width) -> (N, out), in float32 at least: the map is a matrix exponential or a product of reflections."""
+        with full_precision(x):
+            mapped: Tensor = self.linear(lift(x))
+        return mapped
 
 
 def require_common_width(name: str, layers: int, widths: Widths) -> None:

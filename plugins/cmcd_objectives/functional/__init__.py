@@ -2,6 +2,9 @@
 
 The first argument is the source (teacher), the second the target (student); rows are pairs; a scalar comes out. No
 function detaches its inputs: compute the source's features without gradient.
+
+Of large batches, cmd, cmc, nt_xent, siglip, seed and compress never hold a similarity matrix: their memory grows with
+N, and their gradient cannot be differentiated again (``tiles.py`` says from which size on).
 """
 
 from __future__ import annotations

@@ -16,12 +16,17 @@ def in_batch(like: Tensor, group: Tensor | None, *, include_self: bool) -> Tenso
     n = like.shape[0]
     own = torch.eye(n, dtype=torch.bool, device=like.device)
     others = ~own
+    group = on_batch(group, like)
     if group is not None:
-        group = group.to(like.device)
-        if group.shape != (n,):
-            raise ValueError(f"group must be ({n},): got {tuple(group.shape)}")
         others = group[:, None] != group[None, :]
     return others | own if include_self else others
+
+
+def on_batch(group: Tensor | None, like: Tensor) -> Tensor | None:
+    """``group`` checked to be (N,), on the batch's device."""
+    if group is not None and group.shape != like.shape[:1]:
+        raise ValueError(f"group must be ({like.shape[0]},): got {tuple(group.shape)}")
+    return None if group is None else group.to(like.device)
 
 
 def with_queue(allowed: Tensor, extra: int, exclude: Tensor | None) -> Tensor:
@@ -50,9 +55,10 @@ def softmax(logits: Tensor, allowed: Tensor) -> Tensor:
     return F.softmax(mask(logits, allowed), dim=-1).masked_fill(~allowed, 0.0)
 
 
-def row_weights(allowed: Tensor, weight: Tensor | None, like: Tensor) -> Tensor:
-    """(N,) weights that sum to one; anchors without a candidate get none, and no anchor at all gives zeros."""
-    present = allowed.any(dim=1).to(like.dtype)
+def row_weights(candidates: Tensor, weight: Tensor | None, like: Tensor) -> Tensor:
+    """(N,) weights that sum to one, from the number of ``candidates`` (N,) of each anchor; anchors without any get
+    none, and no anchor at all gives zeros."""
+    present = (candidates > 0).to(like.dtype)
     if weight is not None:
         if weight.shape != present.shape:
             raise ValueError(f"weight must be ({present.shape[0]},): got {tuple(weight.shape)}")

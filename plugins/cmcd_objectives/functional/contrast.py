@@ -8,9 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .candidates import in_batch, log_softmax, mask, row_weights, with_queue
+from ..means import hits
+from .candidates import in_batch, log_softmax, mask, on_batch, row_weights, with_queue
 from .operands import lift, paired, positive, similarity, unit
 from .similarity_distillation import Queue, check_queue
+from .tiled_contrast import Block, Picked, Plan, contrast, sigmoid_contrast
+from .tiles import InBatch, InQueue, in_tiles
 
 Direction = Literal["both", "target_to_source", "source_to_target"]
 
@@ -20,7 +23,8 @@ class Half(NamedTuple):
 
     loss: Tensor
     log_candidates: Tensor  # mean over anchors of log |C_i|, without gradient
-    logits: Tensor  # (N, N + K), disallowed ones at the lowest finite value
+    logits: Tensor | None  # (N, N + K), disallowed ones at the lowest finite value; None where computed in tiles
+    hits: Tensor  # share of anchors whose best candidate in the batch is their partner
 
 
 def cmc(
@@ -84,20 +88,23 @@ def cmc_terms(
     if direction not in ("both", "target_to_source", "source_to_target"):
         raise ValueError(f"direction must be both, target_to_source or source_to_target, got {direction!r}")
     positive(temperature=temperature)
-    a, b = paired(a, b, least=1 if queue is not None else 2)
-    a, b = unit(a), unit(b)
+    lifted_a, lifted_b = paired(a, b, least=1 if queue is not None else 2)
     source_queue, target_queue = _split(queue, a, b)
     if direction == "source_to_target" and queue is not None and target_queue is None:
         raise ValueError("a queue of source features serves target anchors: give a pair for source_to_target")
+    n, extra = a.shape[0], max(len(q) if q is not None else 0 for q in (source_queue, target_queue))
+    if in_tiles(n, n + extra, temperature):
+        return _in_tiles(a, b, source_queue, target_queue, temperature, direction, group, weight, exclude)
 
+    a, b = unit(lifted_a), unit(lifted_b)
     allowed = in_batch(b, group, include_self=True)
     logits = similarity(b, a) / temperature
     halves = {}
     if direction != "source_to_target":
-        further = None if source_queue is None else similarity(b, source_queue) / temperature
+        further = None if source_queue is None else similarity(b, unit(lift(source_queue, a)).to(a)) / temperature
         halves["target_to_source"] = _half(logits, further, allowed, exclude, weight)
     if direction != "target_to_source":
-        further = None if target_queue is None else similarity(a, target_queue) / temperature
+        further = None if target_queue is None else similarity(a, unit(lift(target_queue, b)).to(b)) / temperature
         halves["source_to_target"] = _half(logits.T, further, allowed, None, weight)
     return halves
 
@@ -110,21 +117,62 @@ def _half(
         logits = torch.cat([logits, further], dim=1)
         allowed = with_queue(allowed, further.shape[1], exclude)
     rows = -log_softmax(logits, allowed).diagonal()
-    share = row_weights(allowed, weight, rows)
-    log_candidates = (share * allowed.sum(dim=1).to(rows.dtype).log()).sum()
-    return Half((share * rows).sum(), log_candidates, mask(logits, allowed))
+    masked = mask(logits, allowed)
+    loss, log_candidates = _means(rows, allowed.sum(dim=1), weight)
+    return Half(loss, log_candidates, masked, hits(masked.detach()))
+
+
+def _means(rows: Tensor, candidates: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Weighted means over anchors of their losses and of the logarithms of their numbers of candidates."""
+    share = row_weights(candidates, weight, rows)
+    return (share * rows).sum(), (share * candidates.to(rows.dtype).log()).sum()
+
+
+def _in_tiles(
+    a: Tensor,
+    b: Tensor,
+    source_queue: Tensor | None,
+    target_queue: Tensor | None,
+    temperature: float | Tensor,
+    direction: Direction,
+    group: Tensor | None,
+    weight: Tensor | None,
+    exclude: Tensor | None,
+) -> dict[str, Half]:
+    """The halves, for large batches."""
+    batch, operands = InBatch(own=True, group=on_batch(group, b)), [a, b]
+    targets, sources = direction != "source_to_target", direction != "target_to_source"
+    x, y = (1, 0) if targets else (0, 1)
+    blocks = [Block(x, y, batch, both=direction == "both", paired=True)]
+    anchors = {}
+    for name, place, wanted, queue, left_out in (
+        ("target_to_source", 1, targets, source_queue, exclude),
+        ("source_to_target", 0, sources, target_queue, None),
+    ):
+        if not wanted:
+            continue
+        further = InQueue(left_out)
+        anchors[name] = (place, batch.count(b) + further.count(b, queue))
+        if queue is not None:
+            blocks.append(Block(place, len(operands), further))
+            operands.append(queue.to(a.device))
+    places = tuple(place for place, _ in anchors.values())
+    picked = contrast(Plan(places, tuple(blocks)), temperature, *operands)
+    halves = {}
+    for name, (place, candidates) in anchors.items():
+        surprise, hit = picked[place]
+        halves[name] = Half(*_means(surprise, candidates, weight), None, hit.float().mean())
+    return halves
 
 
 def _split(queue: Queue | None, a: Tensor, b: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """The queue's unit-length source and target entries."""
-    if queue is None:
-        return None, None
+    """The queue's source and target entries."""
     source_queue, target_queue = queue if isinstance(queue, tuple) else (queue, None)
-    check_queue(source_queue, a.shape[1])
+    if source_queue is not None:
+        check_queue(source_queue, a.shape[1])
     if target_queue is not None:
         check_queue(target_queue, b.shape[1])
-        target_queue = unit(lift(target_queue, b)).to(b)
-    return unit(lift(source_queue, a)).to(a), target_queue
+    return source_queue, target_queue
 
 
 def nt_xent(
@@ -158,17 +206,49 @@ def nt_xent(
     Reference: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (ICML 2020),
     eq. (1).
     """
+    return nt_xent_terms(a, b, temperature=temperature, group=group, weight=weight)[0]
+
+
+def nt_xent_terms(
+    a: Tensor,
+    b: Tensor,
+    *,
+    temperature: float | Tensor,
+    group: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """:func:`nt_xent`, and the share of b's rows whose best candidate among a's is their partner."""
     positive(temperature=temperature)
-    a, b = paired(a, b, least=2)
+    lifted_a, lifted_b = paired(a, b, least=2)
     n = a.shape[0]
-    views = torch.cat([unit(a), unit(b)])
+    if in_tiles(2 * n, 2 * n, temperature):
+        return _views_in_tiles(a, b, temperature, group, weight)
+    views = torch.cat([unit(lifted_a), unit(lifted_b)])
     negatives = in_batch(a, group, include_self=False).repeat(2, 2)
     partner = torch.eye(2 * n, dtype=torch.bool, device=a.device).roll(n, dims=0)
     allowed = negatives | partner
-    log_q = log_softmax(similarity(views, views) / temperature, allowed)
+    logits = similarity(views, views) / temperature
+    log_q = log_softmax(logits, allowed)
     rows = -torch.cat([log_q.diagonal(n), log_q.diagonal(-n)])
-    share = row_weights(allowed, None if weight is None else weight.repeat(2), rows)
-    return (share * rows).sum()
+    loss, _ = _means(rows, allowed.sum(dim=1), None if weight is None else weight.repeat(2))
+    return loss, hits(mask(logits.detach(), allowed)[n:])
+
+
+def _views_in_tiles(
+    a: Tensor, b: Tensor, temperature: float | Tensor, group: Tensor | None, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """:func:`nt_xent_terms`, for large batches: contrast both ways, with an anchor's own side as further candidates."""
+    partners, own_side = (InBatch(own=own, group=on_batch(group, a)) for own in (True, False))
+    blocks = (
+        Block(1, 0, partners, both=True, paired=True),
+        Block(0, 0, own_side, both=True),
+        Block(1, 1, own_side, both=True),
+    )
+    picked: list[Picked] = list(contrast(Plan((0, 1), blocks), temperature, a, b).values())
+    rows = torch.cat([one.surprise for one in picked])
+    candidates = (partners.count(a) + own_side.count(a)).repeat(2)
+    loss, _ = _means(rows, candidates, None if weight is None else weight.repeat(2))
+    return loss, picked[1].hit.float().mean()
 
 
 def siglip(a: Tensor, b: Tensor, *, scale: float | Tensor, bias: float | Tensor) -> Tensor:
@@ -193,7 +273,9 @@ def siglip(a: Tensor, b: Tensor, *, scale: float | Tensor, bias: float | Tensor)
     Reference: Zhai et al., "Sigmoid Loss for Language Image Pre-Training" (ICCV 2023).
     """
     positive(scale=scale)
-    a, b = paired(a, b)
-    logits = similarity(unit(a), unit(b)) * scale + bias
+    lifted_a, lifted_b = paired(a, b)
+    if in_tiles(len(a), len(a), scale, bias):
+        return sigmoid_contrast(a, b, scale, bias)
+    logits = similarity(unit(lifted_a), unit(lifted_b)) * scale + bias
     sign = 2 * torch.eye(a.shape[0], dtype=logits.dtype, device=logits.device) - 1
     return -F.logsigmoid(sign * logits).sum() / a.shape[0]

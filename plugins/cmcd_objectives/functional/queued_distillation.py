@@ -8,6 +8,8 @@ from torch import Tensor
 
 from .operands import lift, paired, positive, similarity, unit
 from .similarity_distillation import Queue, check_queue
+from .tiled_distillation import Block, Plan, distil
+from .tiles import InBatch, InQueue, in_tiles
 
 
 def seed(
@@ -37,9 +39,16 @@ def seed(
     Reference: Fang et al., "SEED: Self-supervised Distillation for Visual Representation" (ICLR 2021).
     """
     positive(temperature_source=temperature_source, temperature_target=temperature_target)
-    a, b = paired(a, b)
+    lifted_a, lifted_b = paired(a, b)
     check_queue(queue, a.shape[1])
-    a, b, queue = unit(a), unit(b), unit(lift(queue, a)).to(a)
+    if in_tiles(len(a), len(queue), temperature_source, temperature_target):
+        blocks = (
+            Block((0, 0), (1, 0), InBatch(own=True, others=False)),
+            Block((0, 2), (1, 2), InQueue()),
+        )
+        return distil(Plan(blocks), temperature_source, temperature_target, a, b, queue.to(a.device)).loss.mean()
+    a, b = unit(lifted_a), unit(lifted_b)
+    queue = unit(lift(queue, a)).to(a)
     teacher = torch.cat([(a * a).sum(dim=1, keepdim=True), similarity(a, queue)], dim=1)
     student = torch.cat([(b * a).sum(dim=1, keepdim=True), similarity(b, queue)], dim=1)
     p = F.softmax(teacher / temperature_source, dim=1)
@@ -68,12 +77,16 @@ def compress(a: Tensor, b: Tensor, *, queue: Queue, temperature: float | Tensor)
     Reference: Koohpayegani et al., "CompRess: Self-Supervised Learning by Compressing Representations" (NeurIPS 2020).
     """
     positive(temperature=temperature)
-    a, b = paired(a, b, same_width=not isinstance(queue, tuple))
+    lifted_a, lifted_b = paired(a, b, same_width=not isinstance(queue, tuple))
     queue_a, queue_b = queue if isinstance(queue, tuple) else (queue, queue)
     check_queue(queue_a, a.shape[1])
     check_queue(queue_b, b.shape[1])
     if queue_a.shape[0] != queue_b.shape[0]:
         raise ValueError(f"queue must hold pairs: got {queue_a.shape[0]} and {queue_b.shape[0]} rows")
+    if in_tiles(len(a), len(queue_a), temperature):
+        plan = Plan((Block((0, 2), (1, 3), InQueue()),), divergence=True)
+        return distil(plan, temperature, temperature, a, b, queue_a.to(a.device), queue_b.to(b.device)).loss.mean()
+    a, b = lifted_a, lifted_b
     teacher = similarity(unit(a), unit(lift(queue_a, a)).to(a)) / temperature
     student = similarity(unit(b), unit(lift(queue_b, b)).to(b)) / temperature
     return _kl(teacher, student).mean()

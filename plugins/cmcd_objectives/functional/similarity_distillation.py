@@ -7,8 +7,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from .candidates import in_batch, log_softmax, mask, row_weights, softmax, with_queue
+from ..means import hits
+from .candidates import in_batch, log_softmax, mask, on_batch, row_weights, softmax, with_queue
 from .operands import lift, paired, positive, similarity, unit
+from .tiled_distillation import Block, Plan, distil
+from .tiles import InBatch, InQueue, in_tiles
 
 Anchors = Literal["target", "source"]
 Queue = Tensor | tuple[Tensor, Tensor]
@@ -19,7 +22,8 @@ class CmdTerms(NamedTuple):
 
     loss: Tensor
     entropy: Tensor  # H(p), without gradient
-    logits: Tensor  # (N, N + K) of the target, disallowed ones at the lowest finite value
+    logits: Tensor | None  # (N, N + K) of the target, disallowed ones at the lowest; None where computed in tiles
+    hits: Tensor  # share of anchors whose best candidate in the batch is their own slot; 0 where that is none
 
 
 def cmd(
@@ -103,27 +107,53 @@ def cmd_terms(
     tau_a = (0.07 if within else 0.01) if temperature_source is None else temperature_source
     tau_b = (0.07 if within else 0.2) if temperature_target is None else temperature_target
     positive(temperature_source=tau_a, temperature_target=tau_b)
-    a, b = paired(a, b, same_width=not within, least=1 if queue is not None else 2)
-    a, b = unit(a), unit(b)
-    source_queue, target_queue = _split(queue, a, b, within=within)
-
+    lifted_a, lifted_b = paired(a, b, same_width=not within, least=1 if queue is not None else 2)
+    queue_a, queue_b = _split(queue, a, b, within=within)
     own = not within if include_self is None else include_self
-    allowed = with_queue(in_batch(b, group, include_self=own), source_queue.shape[0], exclude)
-    source_candidates = torch.cat([a, source_queue])
-    candidates = torch.cat([b, target_queue]) if within else source_candidates
+    n = a.shape[0]
+    if in_tiles(n, n + queue_a.shape[0], tau_a, tau_b):
+        batch = InBatch(own=own, group=on_batch(group, b))
+        return _in_tiles((a, b, queue_a, queue_b), (tau_a, tau_b), batch, InQueue(exclude), weight, within=within)
+
+    a, b = unit(lifted_a), unit(lifted_b)
+    allowed = with_queue(in_batch(b, group, include_self=own), queue_a.shape[0], exclude)
+    source_candidates = torch.cat([a, unit(lift(queue_a, a)).to(a)])
+    candidates = torch.cat([b, unit(lift(queue_b, b)).to(b)]) if within else source_candidates
     source_logits = similarity(a, source_candidates) / tau_a
     target_logits = similarity(b, candidates) / tau_b
 
     p = softmax(source_logits, allowed)
     rows = -(p * log_softmax(target_logits, allowed)).sum(dim=1)
-    share = row_weights(allowed, weight, rows)
+    share = row_weights(allowed.sum(dim=1), weight, rows)
+    masked = mask(target_logits, allowed)
     with torch.no_grad():
         entropy = -(share * (p * log_softmax(source_logits, allowed)).sum(dim=1)).sum()
-    return CmdTerms((share * rows).sum(), entropy, mask(target_logits, allowed))
+        hit = hits(masked) if own else rows.new_zeros(())
+    return CmdTerms((share * rows).sum(), entropy, masked, hit)
+
+
+def _in_tiles(
+    operands: tuple[Tensor, Tensor, Tensor, Tensor],
+    temperatures: tuple[float | Tensor, float | Tensor],
+    batch: InBatch,
+    further: InQueue,
+    weight: Tensor | None,
+    *,
+    within: bool,
+) -> CmdTerms:
+    """CMD of large batches; ``operands`` are a, b and their queues."""
+    a, b, queue_a, queue_b = operands
+    blocks = (
+        Block((0, 0), (1, 1) if within else (1, 0), batch),
+        Block((0, 2), (1, 3) if within else (1, 2), further),
+    )
+    loss, entropy, hit = distil(Plan(blocks), *temperatures, a, b, queue_a.to(a.device), queue_b.to(b.device))
+    share = row_weights(batch.count(a) + further.count(a, queue_a), weight, loss)
+    return CmdTerms((share * loss).sum(), (share.detach() * entropy).sum(), None, hit.float().mean())
 
 
 def _split(queue: Queue | None, a: Tensor, b: Tensor, *, within: bool) -> tuple[Tensor, Tensor]:
-    """The queue's unit-length source and target entries; empty where there are none."""
+    """The queue's source and target entries; empty where there are none."""
     if queue is None:
         return a.new_empty(0, a.shape[1]), b.new_empty(0, b.shape[1])
     if within != isinstance(queue, tuple):
@@ -134,7 +164,7 @@ def _split(queue: Queue | None, a: Tensor, b: Tensor, *, within: bool) -> tuple[
     check_queue(queue_b, b.shape[1])
     if within and queue_a.shape[0] != queue_b.shape[0]:
         raise ValueError(f"queue must hold pairs: got {queue_a.shape[0]} and {queue_b.shape[0]} rows")
-    return unit(lift(queue_a, a)).to(a), unit(lift(queue_b, b)).to(b)
+    return queue_a, queue_b
 
 
 def check_queue(queue: Tensor, width: int) -> None:

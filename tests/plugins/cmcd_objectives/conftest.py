@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+
+sys.path.append(str(Path(__file__).parent))  # for rivals.py: pytest's importlib mode leaves test folders out
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from cmcd_core import ConfigError, Features, Objective, Widths
 
-PLUGINS = {plugin.name: plugin for plugin in cmcd_objectives.cmcd_objectives()}
+ALL = {plugin.name: plugin for plugin in cmcd_objectives.cmcd_objectives()}
+PLUGINS = {name: ALL[name] for name in ("cmd", "cmc", "nt_xent")}  # the rivals have tests of their own
 NO_ENCODER = None  # attach never looks at the encoders
 
 
@@ -49,8 +50,8 @@ def batch(bank, index, width=6, seed=1, **more):
 PLAIN = {"standardise": "none", "head_layers": 0}
 
 
-def test_the_hook_gives_three_objectives_without_torch():
-    assert sorted(PLUGINS) == ["cmc", "cmd", "nt_xent"]
+def test_the_hook_gives_its_objectives_without_torch():
+    assert set(PLUGINS) < set(ALL)
     code = "import sys, cmcd_objectives; cmcd_objectives.cmcd_objectives(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

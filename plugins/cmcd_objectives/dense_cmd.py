@@ -1,0 +1,80 @@
+"""CMD among the places of one picture, as an objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from cmcd_core import Features, Objective, Widths
+
+from .functional.candidates import log_softmax, softmax
+from .functional.operands import lift, positive, similarity, unit
+from .means import Means, weighted_mean
+from .space import about
+from .state_options import DenseCmdOptions
+
+
+class DenseCmd(Objective):
+    """Dense CMD (:func:`cmcd_objectives.functional.dense_cmd`) over the cells of both sides' dense maps.
+
+    Cells with too few valid pixels on either side are neither anchors nor candidates; the mean is over the anchors
+    that remain. Similarities are taken within each side, so that the channels may differ and no head is needed.
+    """
+
+    needs = frozenset({"dense"})
+
+    def __init__(self, options: DenseCmdOptions, widths: Widths) -> None:
+        super().__init__()
+        self.options = options
+        self.means = Means()
+
+    def forward(self, source: Features, target: Features) -> Tensor:
+        """Loss of a batch of pairs with dense maps on one grid."""
+        if source.dense is None or target.dense is None:
+            raise ValueError("dense_cmd needs the dense maps of both sides")
+        if source.dense.shape[2:] != target.dense.shape[2:]:
+            raise ValueError(
+                f"dense_cmd needs one grid: got {tuple(source.dense.shape[2:])} and {tuple(target.dense.shape[2:])}"
+            )
+        a, b = _tokens(source.dense), _tokens(target.dense)
+        valid = self._valid(source.valid, a) & self._valid(target.valid, a)
+        weight = about(source, target, group_aware=False).weight
+        loss = masked_dense_cmd(
+            a, b, valid=valid, weight=weight, temperature=self.options.temperature, own=self.options.include_self
+        )
+        self.means.add(valid_share=valid.float().mean())
+        return loss
+
+    def _valid(self, share: Tensor | None, tokens: Tensor) -> Tensor:
+        """(N, T) bool."""
+        if share is None:
+            return tokens.new_ones(tokens.shape[:2]).bool()
+        return share.to(tokens.device).flatten(1) >= self.options.min_valid
+
+    def diagnostics(self) -> Mapping[str, float]:
+        """``valid_share``: share of the cells that are compared."""
+        return self.means.read()
+
+
+def masked_dense_cmd(
+    a: Tensor, b: Tensor, *, valid: Tensor, weight: Tensor | None, temperature: float, own: bool
+) -> Tensor:
+    """KL of (N, T, D) tokens' similarity distributions over their item's (N, T) ``valid`` ones; ``weight`` is (N,)."""
+    positive(temperature=temperature)
+    a, b = unit(lift(a, b)), unit(lift(b, a))
+    allowed = valid[:, :, None] & valid[:, None, :]
+    if not own:
+        allowed = allowed & ~allowed.new_ones(a.shape[1]).diag()
+    teacher, student = similarity(a, a) / temperature, similarity(b, b) / temperature
+    p = softmax(teacher, allowed)
+    rows = (p * (log_softmax(teacher, allowed) - log_softmax(student, allowed))).sum(dim=2).flatten()
+    anchors = allowed.any(dim=2).to(rows.dtype)
+    if weight is not None:
+        anchors = anchors * weight.to(rows)[:, None]
+    return weighted_mean(rows, anchors.flatten())
+
+
+def _tokens(dense: Tensor) -> Tensor:
+    """(N, D, h, w) -> (N, h·w, D)."""
+    return dense.flatten(2).transpose(1, 2)
