@@ -13,7 +13,7 @@ from cmcd_core import Encoder, Features, Objective, Widths
 
 from .functional.operands import lift, similarity, unit
 from .further import resize_on_load
-from .means import Means, hits, weighted_mean
+from .means import Means, own_is_nearest, weighted_mean
 from .space import Space, about
 from .state_options import CrdOptions
 
@@ -78,7 +78,7 @@ class Crd(Objective):
         if self.training:
             self._waiting = (pairs.index, a.detach(), b.detach())
         with torch.no_grad():
-            self.means.add(r1_target_to_source=hits(similarity(b, a)))
+            self.means.add(r1_target_to_source=own_is_nearest(b, a))
         return self.options.scale * weighted_mean(rows, pairs.weight)
 
     def _both(self, source: Features, target: Features) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+BLOCK = 512
+"""Rows that are compared with all others at a time."""
+
 
 class Means:
     """Running sums on the device; read once an epoch."""
@@ -36,6 +39,15 @@ def weighted_mean(rows: Tensor, weight: Tensor | None) -> Tensor:
     weight = weight.to(rows)
     total = weight.sum()
     return (weight * rows).sum() / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def own_is_nearest(anchors: Tensor, rows: Tensor) -> Tensor:
+    """Share of (N, D) anchors whose most similar one of (N, D) rows is their own; in blocks, never N × N at once."""
+    found = [
+        (anchors[own] @ rows.T).argmax(dim=1) == own
+        for own in torch.arange(len(anchors), device=anchors.device).chunk(1 + len(anchors) // BLOCK)
+    ]
+    return torch.cat(found).float().mean()
 
 
 def hits(logits: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ from cmcd_core import Encoder, Features, Objective, Widths
 from cmcd_core.plugin import Options
 
 from . import functional
-from .functional.operands import lift, similarity, unit
+from .functional.operands import lift, unit
 from .grouped import grouped_cwcl
-from .means import Means, hits
+from .means import Means, own_is_nearest
 from .space import About, OrthogonalHead, Space, about, require_common_width
 
 
@@ -109,7 +109,7 @@ class Plain(Objective):
         for norm, side in zip(self.norms, (a, b), strict=False):
             norm(side)  # only for its running statistics
         centred_a, centred_b = unit(a - a.mean(dim=0)), unit(b - b.mean(dim=0))
-        self.means.add(r1_target_to_source=hits(similarity(centred_b, centred_a)))
+        self.means.add(r1_target_to_source=own_is_nearest(centred_b, centred_a))
 
     def embed(self, source: Features, target: Features) -> tuple[Tensor, Tensor] | None:
         """Both sides as the formula sees them, batch statistics replaced by their running means; None for relations."""

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from cmcd_core import Encoder, Features, Objective, Widths
 
-from .functional.operands import similarity, unit
+from .functional.operands import unit
 from .grouped import grouped_siglip
-from .means import Means, hits
+from .means import Means, own_is_nearest
 from .space import Space, about, require_common_width
 from .state_options import SiglipOptions
 from .temperature import Temperature
@@ -43,7 +43,7 @@ class Siglip(Objective):
         bias = self.options.bias if self.bias is None else self.bias
         loss = grouped_siglip(a, b, scale=scale, bias=bias, group=pairs.group, weight=pairs.weight)
         with torch.no_grad():
-            self.means.add(r1_target_to_source=hits(similarity(unit(b), unit(a))))
+            self.means.add(r1_target_to_source=own_is_nearest(unit(b), unit(a)))
             if self.options.learnable:
                 self.means.add(scale=scale, bias=bias)
         return loss

@@ -66,6 +66,12 @@ def cmc(
     Raises:
         ValueError: Shapes do not match, N = 1 without a queue, or the temperature is not positive.
 
+    Example:
+        >>> a = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> b = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.5], [1.0, 0.5, 1.0]])
+        >>> round(cmc(a, b).item(), 3)
+        0.045
+
     Reference: cross-modality contrastive distillation, arXiv 2405.03355, eq. (3), as reconstructed from public sources;
     Radford et al., "CLIP" (ICML 2021); Zhai et al., "LiT" (CVPR 2022).
     """
@@ -203,6 +209,12 @@ def nt_xent(
     Raises:
         ValueError: Shapes do not match, N = 1, or the temperature is not positive.
 
+    Example:
+        >>> a = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> b = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.5], [1.0, 0.5, 1.0]])
+        >>> round(nt_xent(a, b, temperature=0.5).item(), 3)
+        0.947
+
     Reference: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (ICML 2020),
     eq. (1).
     """
@@ -269,6 +281,12 @@ def siglip(a: Tensor, b: Tensor, *, scale: float | Tensor, bias: float | Tensor)
 
     Raises:
         ValueError: Shapes do not match or the scale is not positive.
+
+    Example:
+        >>> a = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> b = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.5], [1.0, 0.5, 1.0]])
+        >>> round(siglip(a, b, scale=10.0, bias=-10.0).item(), 3)
+        1.047
 
     Reference: Zhai et al., "Sigmoid Loss for Language Image Pre-Training" (ICCV 2023).
     """

@@ -36,6 +36,12 @@ def seed(
     Raises:
         ValueError: Shapes do not match or a temperature is not positive.
 
+    Example:
+        >>> a = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> b = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.5], [1.0, 0.5, 1.0]])
+        >>> round(seed(a, b, queue=torch.eye(3), temperature_source=0.1, temperature_target=0.2).item(), 3)
+        0.648
+
     Reference: Fang et al., "SEED: Self-supervised Distillation for Visual Representation" (ICLR 2021).
     """
     positive(temperature_source=temperature_source, temperature_target=temperature_target)
@@ -73,6 +79,12 @@ def compress(a: Tensor, b: Tensor, *, queue: Queue, temperature: float | Tensor)
 
     Raises:
         ValueError: Shapes do not match or the temperature is not positive.
+
+    Example:
+        >>> a = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> b = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.5], [1.0, 0.5, 1.0]])
+        >>> round(compress(a, b, queue=torch.eye(3), temperature=0.1).item(), 3)
+        0.245
 
     Reference: Koohpayegani et al., "CompRess: Self-Supervised Learning by Compressing Representations" (NeurIPS 2020).
     """
@@ -113,6 +125,12 @@ def cwcl(a: Tensor, b: Tensor, *, temperature: float | Tensor) -> Tensor:
     Raises:
         ValueError: Shapes do not match, N = 1, or the temperature is not positive.
 
+    Example:
+        >>> a = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> b = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.5], [1.0, 0.5, 1.0]])
+        >>> round(cwcl(a, b, temperature=0.1).item(), 3)
+        2.899
+
     Reference: Srinivasa et al., "CWCL: Cross-Modal Transfer with Continuously Weighted Contrastive Loss"
     (NeurIPS 2023).
     """
@@ -143,6 +161,12 @@ def dense_cmd(a: Tensor, b: Tensor, *, temperature: float | Tensor, include_self
 
     Raises:
         ValueError: Shapes do not match, T = 1 without self, or the temperature is not positive.
+
+    Example:
+        >>> a = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> b = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.5], [1.0, 0.5, 1.0]])
+        >>> round(dense_cmd(a[None], b[None], temperature=0.1).item(), 3)
+        0.043
 
     Reference: the local term of LightlyTrain's distillation (v3), a dense form of CMD.
     """

@@ -28,6 +28,12 @@ def rkd(a: Tensor, b: Tensor, *, distance_weight: float = 25, angle_weight: floa
     Raises:
         ValueError: Shapes do not match or N = 1.
 
+    Example:
+        >>> a = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> b = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.5], [1.0, 0.5, 1.0]])
+        >>> round(rkd(a, b).item(), 3)
+        0.293
+
     Reference: Park et al., "Relational Knowledge Distillation" (CVPR 2019).
     """
     a, b = paired(a, b, same_width=False, least=2)
@@ -69,6 +75,12 @@ def sp(a: Tensor, b: Tensor) -> Tensor:
     Raises:
         ValueError: Shapes do not match.
 
+    Example:
+        >>> a = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> b = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.5], [1.0, 0.5, 1.0]])
+        >>> round(sp(a, b).item(), 3)
+        0.011
+
     Reference: Tung and Mori, "Similarity-Preserving Knowledge Distillation" (ICCV 2019).
     """
     a, b = paired(a, b, same_width=False)
@@ -92,6 +104,12 @@ def pkt(a: Tensor, b: Tensor) -> Tensor:
 
     Raises:
         ValueError: Shapes do not match.
+
+    Example:
+        >>> a = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> b = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.5], [1.0, 0.5, 1.0]])
+        >>> round(pkt(a, b).item(), 3)
+        0.0
 
     Reference: Passalis and Tefas, "Learning Deep Representations with Probabilistic Knowledge Transfer" (ECCV 2018).
     """
@@ -121,6 +139,12 @@ def cc(a: Tensor, b: Tensor) -> Tensor:
     Raises:
         ValueError: Shapes do not match or N = 1.
 
+    Example:
+        >>> a = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> b = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.5], [1.0, 0.5, 1.0]])
+        >>> round(cc(a, b).item(), 3)
+        0.3
+
     Reference: Peng et al., "Correlation Congruence for Knowledge Distillation" (ICCV 2019), as coded for Tian et al.,
     "Contrastive Representation Distillation" (ICLR 2020).
     """
@@ -143,6 +167,12 @@ def cka(a: Tensor, b: Tensor) -> Tensor:
 
     Raises:
         ValueError: Shapes do not match or N = 1.
+
+    Example:
+        >>> a = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> b = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.5], [1.0, 0.5, 1.0]])
+        >>> round(cka(a, b).item(), 3)
+        0.027
 
     Reference: Kornblith et al., "Similarity of Neural Network Representations Revisited" (ICML 2019).
     """

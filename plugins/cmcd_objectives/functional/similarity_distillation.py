@@ -71,6 +71,12 @@ def cmd(
     Raises:
         ValueError: Shapes do not match, N = 1 without a queue, or a temperature is not positive.
 
+    Example:
+        >>> a = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> b = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.5], [1.0, 0.5, 1.0]])
+        >>> round(cmd(a, b).item(), 3)
+        0.316
+
     Reference: cross-modality contrastive distillation, arXiv 2405.03355, eq. (2), as reconstructed from public sources;
     Fang et al., "SEED: Self-supervised Distillation" (ICLR 2021), for source anchors.
     """

@@ -341,3 +341,18 @@ def test_relational_functions_ignore_rotations_and_scales(pairs):
         assert function(pairs.a, 3 * pairs.a @ turn).item() == pytest.approx(0, abs=1e-12)
     for function in (f.sp, f.pkt):
         assert function(pairs.a, pairs.a @ turn).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(f.__all__))
+def test_docstrings_say_what_a_user_needs_and_their_examples_run(name: str) -> None:
+    import doctest
+
+    function = getattr(f, name)
+    text = function.__doc__
+    for part in ("Args:", "Returns:", "Raises:", "Example:", "Reference:"):
+        assert part in text, part
+    [test] = doctest.DocTestFinder(recurse=False).find(function, name, globs={"torch": torch, name: function})
+    told: list[str] = []
+    failed, tried = doctest.DocTestRunner().run(test, out=told.append)
+    assert tried == 3
+    assert not failed, "".join(told)
