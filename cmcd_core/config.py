@@ -147,7 +147,7 @@ class DistillConfig(Section):
     student: str | None = Field(None, description="timm architecture of the target encoder; None: a slim ResNet.")
     model_args: dict[str, Any] = Field({}, description="Arguments of that architecture.")
     init: Literal["source", "random"] = Field("random", description="Start from the source's weights where they fit.")
-    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 24,000 samples seen, 12 to 120 epochs.")
+    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 24,000 samples seen, 18 to 120 epochs.")
     batch_size: int = Field(64, ge=2, description="Pairs an optimiser step, over all processes.")
     chunk: int | None = Field(
         None, ge=2, description="Pairs that go through the target network at a time, to save memory (gradient "
@@ -162,7 +162,7 @@ class DistillConfig(Section):
 
     def epochs_for(self, count: int) -> int:
         """Epochs for ``count`` pairs."""
-        return self.epochs if self.epochs is not None else min(120, max(12, round(DISTILL_SAMPLES / max(1, count))))
+        return self.epochs if self.epochs is not None else min(120, max(18, round(DISTILL_SAMPLES / max(1, count))))
 
 
 class EvaluateConfig(Section):
