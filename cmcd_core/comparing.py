@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import tomli_w
 
 from .catalog import Catalog, load
 from .config import RunConfig
+from .cores import usable_cores
 from .errors import CmcdError, ConfigError
 from .files import write_json, write_text
 from .grammar import merge, parse_expression, read_toml, set_key
@@ -35,10 +37,12 @@ class Variant:
     Attributes:
         name: For people: ``cmd + 0.5*cmc``, ``cmd, distill.lr=0.01``.
         values: Plain data that goes over the comparison's configuration.
+        tuned: What tuning found, and its score on val.
     """
 
     name: str
     values: Mapping[str, Any]
+    tuned: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def slug(self) -> str:
@@ -122,7 +126,7 @@ class Comparison:
         return values if teacher is None else merge(values, {"pretrain": {"teacher": [str(teacher)]}})
 
     def go(self, *, resume: bool) -> dict[str, Any]:
-        """Run what is missing, then write compare.json, compare.csv and compare.png; the content of the first."""
+        """Run what is missing, then write compare.json; its content."""
         self._claim(resume)
         with RunFolder(self.out).locked():
             teachers = self._sources()
@@ -134,10 +138,10 @@ class Comparison:
             ]
             for wave in ([c for c in cells if c.first is None], [c for c in cells if c.first is not None]):
                 self._run(wave)
-            done = [cell for cell in cells if cell.name_of_failure not in self.failed]
+            done = [cell for cell in cells if cell.title not in self.failed]
             if not done:
                 raise CmcdError(f"every cell failed; the first: {next(iter(self.failed.values()))}")
-            tuned = {v.name: v.values.get("tuned") for v in chosen if v.values.get("tuned")}
+            tuned = {variant.name: variant.tuned for variant in chosen if variant.tuned}
             values = {
                 "schema": SCHEMA,
                 "reference": self.reference,
@@ -161,7 +165,7 @@ class Comparison:
             write_text(file, text)
         elif not resume:
             raise ConfigError(f"--out {self.out}: a comparison is there already", "Pass --resume, or another --out.")
-        elif read_toml(file) != _reread(text):
+        elif read_toml(file) != tomllib.loads(text):
             raise ConfigError(
                 f"--resume: {self.out} holds another comparison ({file})", "Pass the same flags, or another --out."
             )
@@ -172,8 +176,9 @@ class Comparison:
             return [None] * self.seeds
         folders = [self.out / "sources" / f"s{number}" for number in range(self.seeds)]
         for number, folder in enumerate(folders):
-            config = self.configuration(self.variants[0], number, None)
-            _step_one(config, folder, self.progress)
+            _go_on(
+                self.configuration(self.variants[0], number, None), folder, steps=("pretrain",), progress=self.progress
+            )
         return [folder / "source" for folder in folders]
 
     def _tuned(self, teachers: Sequence[Path | None]) -> Sequence[Variant]:
@@ -184,8 +189,9 @@ class Comparison:
         out = []
         for variant in self.variants:
             config = self.configuration(variant, 0, teachers[0])
-            found = tuned(config, self.out / "tuning" / variant.slug, self.trials, variant.name, self.progress)
-            out.append(Variant(variant.name, merge(dict(variant.values), found)))
+            folder = self.out / "tuning" / variant.slug
+            values, found = tuned(config, folder, self.trials, variant.name, self.progress)
+            out.append(Variant(variant.name, merge(dict(variant.values), values), found))
         return out
 
     def _with_first(self, chosen: Sequence[Variant]) -> Iterator[tuple[Variant, str | None]]:
@@ -197,17 +203,17 @@ class Comparison:
         with self.progress.track("cells", len(cells)) as advance:
             for cell, problem in self._outcomes(cells):
                 if problem:
-                    self.failed[cell.name_of_failure] = problem
-                    self.progress.note(f"failed: {cell.name_of_failure}: {problem}")
+                    self.failed[cell.title] = problem
+                    self.progress.note(f"failed: {cell.title}: {problem}")
                 else:
-                    self.progress.note(f"{cell.name_of_failure}: done")
-                advance(1, cell.name_of_failure)
+                    self.progress.note(f"{cell.title}: done")
+                advance(1, cell.title)
 
     def _outcomes(self, cells: Sequence[Cell]) -> Iterable[tuple[Cell, str]]:
         if self.jobs == 1:
             yield from ((cell, run_cell(cell)) for cell in cells)
             return
-        threads = max(1, _cores() // self.jobs)
+        threads = max(1, usable_cores() // self.jobs)
         # Fresh processes: torch's thread pools do not survive a fork.
         with ProcessPoolExecutor(self.jobs, get_context("spawn"), _limit_threads, (threads,)) as pool:
             futures = {pool.submit(run_cell, cell): cell for cell in cells}
@@ -229,17 +235,15 @@ class Cell:
     first: str | None
 
     @property
-    def name_of_failure(self) -> str:
+    def title(self) -> str:
         return f"{self.variant}, seed {self.values['run']['seed']}"
 
 
 def run_cell(cell: Cell) -> str:
     """Run or finish one cell; what went wrong, or nothing."""
-    values = {key: table for key, table in cell.values.items() if key != "tuned"}
-    config = RunConfig.from_mapping(merge(values, {"run": {"out": str(cell.folder)}}))
     siblings = [] if cell.first is None else [cell.folder.parent / f"{cell.first}-s{cell.number}"]
     try:
-        run(config, resume=(cell.folder / "config.toml").exists(), siblings=siblings)
+        _go_on(cell.values, cell.folder, siblings=siblings)
     except CmcdError as error:
         return str(error)
     except Exception as error:  # one objective's bug must not take the other cells down
@@ -247,9 +251,10 @@ def run_cell(cell: Cell) -> str:
     return ""
 
 
-def _step_one(config: Mapping[str, Any], folder: Path, progress: Progress) -> None:
-    whole = RunConfig.from_mapping(merge(dict(config), {"run": {"out": str(folder)}}))
-    run(whole, resume=(folder / "config.toml").exists(), steps=("pretrain",), progress=progress)
+def _go_on(values: Mapping[str, Any], folder: Path, **options: Any) -> None:
+    """Run a configuration in a folder, from where it was."""
+    config = RunConfig.from_mapping(merge(dict(values), {"run": {"out": str(folder)}}))
+    run(config, resume=RunFolder(folder).config_file.exists(), **options)
 
 
 def _limit_threads(threads: int) -> None:
@@ -257,13 +262,3 @@ def _limit_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _reread(text: str) -> dict[str, Any]:
-    import tomllib
-
-    return tomllib.loads(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -22,14 +21,13 @@ from .files import write_json, write_tensors
 from .grammar import parse_expression
 from .interfaces.encoder import Encoder, Features, write_encoder
 from .interfaces.objective import Objective
-from .plugin import Widths
 from .progress import Progress
 from .resolve import chosen_objective
 from .result import SCHEMA, Result, environment
-from .run_folder import RunFolder
+from .run_folder import RunFolder, new_run_path
 from .stages.distill import Recipe, WeightedSum, teach
 from .stages.training import Session, shuffled_batches
-from .workbench import build, make_fabric
+from .workbench import build, make_fabric, widths
 
 
 def distill(
@@ -101,7 +99,7 @@ def distill(
     fabric, used = make_fabric(RunSection(device=device, precision=precision))
     teacher, student = _encoder(source, pairs, 0, fabric.device), _encoder(target, pairs, 1, fabric.device)
     loss, parts = _objective(objective, options or {}, teacher, student, seed)
-    folder = RunFolder(Path(out) if out else _new_folder(source, target))
+    folder = RunFolder(Path(out) if out else new_run_path(f"{type(source).__name__}-{type(target).__name__}".lower()))
     if folder.path.exists() and any(folder.path.iterdir()) and not resume:
         raise ConfigError(f"{folder.path}: something is there already", "Pass resume=True, or another out.")
     with folder.locked(), _frozen(source):
@@ -118,13 +116,7 @@ def distill(
             bank=Features(pooled=bank, index=torch.arange(count)),
             pairs=count,
             seed=seed,
-            session=Session(
-                progress=progress,
-                log=lambda values: folder.log("distill", values),
-                rewind=lambda done: folder.rewind_log("distill", done),
-                store=folder.checkpoints("distill"),
-                digest=inputs,
-            ),
+            session=Session.within(folder, "distill", inputs, progress),
         )
         target.eval()
         student.save(folder.path / "target")
@@ -195,7 +187,6 @@ def _objective(
     """The objective as a weighted sum, and what identifies it."""
     if isinstance(objective, Objective):
         return WeightedSum([(1.0, "own", objective)]), [type(objective).__qualname__]
-    widths = Widths(source=source.dim, target=target.dim, source_dense=source.dense_dim, target_dense=target.dense_dim)
     catalog, terms, parts = load(), [], []
     wanted = parse_expression(objective)
     if unknown := sorted(set(options) - {term.key for term in wanted}):
@@ -203,7 +194,7 @@ def _objective(
     for term in wanted:
         chosen = chosen_objective(catalog, term, options.get(term.key, {}))
         with seeded(seed):
-            terms.append((term.weight, term.key, build(chosen, widths)))
+            terms.append((term.weight, term.key, build(chosen, widths(source, target))))
         parts.append({"weight": term.weight, "key": term.key, **chosen.identity})
     return WeightedSum(terms), parts
 
@@ -252,11 +243,6 @@ def _batches(
             yield len(rows), (second.to(device), features, index, index, torch.ones(len(rows), device=device))
 
     return make
-
-
-def _new_folder(source: nn.Module, target: nn.Module) -> Path:
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    return Path("runs") / f"{stamp}-{type(source).__name__}-{type(target).__name__}".lower()
 
 
 def _finish(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from .errors import ConfigError, DataError
 from .progress import Progress
 from .resolve import Resolved, resolve
 from .result import Result, load_run
-from .run_folder import RunFolder
+from .run_folder import RunFolder, new_run_path
 
 FREE: Mapping[tuple[Step, ...], tuple[str, ...]] = {
     ("pretrain", "distill"): ("target.", "objective.", "distill.", "evaluate.", "task.", "plugins.", "run."),
@@ -135,15 +134,11 @@ def _has_encoder(folder: RunFolder, resolved: Resolved) -> None:
 
 def default_folder(resolved: Resolved) -> Path:
     """``runs/<time>-image-depth-cmd``, not there yet."""
-    stamp, source, target = datetime.now().strftime("%Y%m%d-%H%M%S"), resolved.source.name, resolved.target.name
+    source, target = resolved.source.name, resolved.target.name
     if "distill" in resolved.steps:
         objectives = "-".join(term.key.replace("@", "_") for term, _ in resolved.objectives)
-        name = f"{source}-{target}-{objectives}"
-    else:
-        name = f"{source}-pretrain" if "pretrain" in resolved.steps else f"{target}-evaluate"
-    base = Path("runs") / f"{stamp}-{name}"
-    candidates = (base.with_name(f"{base.name}-{n}") if n else base for n in range(1000))
-    return next(path for path in candidates if not path.exists())
+        return new_run_path(f"{source}-{target}-{objectives}")
+    return new_run_path(f"{source}-pretrain" if "pretrain" in resolved.steps else f"{target}-evaluate")
 
 
 def _same_configuration(folder: RunFolder, resolved: Resolved, free: tuple[str, ...]) -> None:

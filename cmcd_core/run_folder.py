@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,13 @@ from .errors import CmcdError, ConfigError
 from .files import write_json, write_tensors, write_text
 
 KEPT_CHECKPOINTS = 2
+
+
+def new_run_path(name: str) -> Path:
+    """``runs/<time>-<name>``, not there yet."""
+    base = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    candidates = (base.with_name(f"{base.name}-{n}") if n else base for n in range(1000))
+    return next(path for path in candidates if not path.exists())
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from .run_folder import RunFolder
 from .stages import distill as step_two
 from .stages import pretrain as step_one
 from .stages.training import Session
-from .workbench import Workbench, card, frozen, make_fabric
+from .workbench import Workbench, card, frozen, make_fabric, widths
 
 TITLES: Mapping[Step, str] = {"pretrain": "step 1", "distill": "step 2"}
 ELSEWHERE = "Write elsewhere with another --out; more epochs of step 2 alone: --extend."
@@ -62,7 +62,12 @@ class Steps:
         for place in dict.fromkeys(self.resolved.places.values()):
             for note in place.loader.notes:
                 self.note(note)
-        source, target, bench = self.given(fabric) if steps == ("evaluate",) else self.fresh(fabric)
+        source: Encoder | None = None
+        target: Encoder | None = None
+        if steps == ("evaluate",):
+            source, target, bench = self.given(fabric)
+        else:
+            bench = Workbench.of(self.resolved, fabric, self.progress, self.note)
         with self.timed("data"):
             self.decode(bench)
         if "pretrain" in steps:
@@ -80,10 +85,6 @@ class Steps:
             self.found["evaluations"] = entries = entries_of(self.folder, target)
             self.found["comparisons"] = comparisons(self.folder, entries)
         return self.finish(before, environment(str(fabric.device), precision))
-
-    def fresh(self, fabric: Fabric) -> tuple[None, None, Workbench]:
-        """For steps that make the encoders themselves."""
-        return None, None, Workbench.of(self.resolved, fabric, self.progress, self.note)
 
     def given(self, fabric: Fabric) -> tuple[Encoder | None, Encoder, Workbench]:
         """For step 3 alone: the encoders that are there already, and a workbench of their sizes."""
@@ -143,7 +144,7 @@ class Steps:
         encoder = bench.encoder(bench.source, config.architecture, config.model_args, seed, bench.source_size)
         width = Widths(source=step_one.HEAD_WIDTH, target=step_one.HEAD_WIDTH)
         contrast = bench.objective(self.resolved.contrast, width, seed)
-        session = self.session("pretrain", inputs)
+        session = Session.within(self.folder, "pretrain", inputs, self.progress)
         history = step_one.pretrain(bench.fabric, encoder, contrast, views, config, epochs, seed=seed, session=session)
         encoder.save(where)
         summary = {"epochs": epochs, "loss": history.last, "samples": len(views)}
@@ -196,7 +197,7 @@ class Steps:
         bank = self.bank(bench, source, seed, dense_grid(bench, source, target) if "dense" in objective.needs else None)
         history = step_two.distill(
             bench.fabric, source, target, objective, bank, views, pairs, config, epochs, seed=seed,
-            session=self.session("distill", inputs),
+            session=Session.within(self.folder, "distill", inputs, self.progress),
         )  # fmt: skip
         target.save(where)
         self.save_objective(objective)
@@ -314,15 +315,6 @@ class Steps:
         yield
         self.seconds[stage] = time.perf_counter() - start
 
-    def session(self, stage: str, inputs: str) -> Session:
-        return Session(
-            progress=self.progress,
-            log=lambda values: self.folder.log(stage, values),
-            rewind=lambda epochs: self.folder.rewind_log(stage, epochs),
-            store=self.folder.checkpoints(stage),
-            digest=inputs,
-        )
-
     def save_objective(self, objective: step_two.WeightedSum) -> None:
         """Heads and temperatures, so that retrieval and distances can be asked for later."""
         folder = self.folder.path / "objective"
@@ -331,8 +323,3 @@ class Steps:
             {"weight": term.weight, "key": term.key, **chosen.identity} for term, chosen in self.resolved.objectives
         ]
         write_json(folder / "objective.json", {"expression": self.resolved.expression, "terms": parts})
-
-
-def widths(source: Encoder, target: Encoder) -> Widths:
-    """What objectives' heads must fit."""
-    return Widths(source=source.dim, target=target.dim, source_dense=source.dense_dim, target_dense=target.dense_dim)

@@ -21,8 +21,13 @@ DRAWS = 5
 """Label draws of a trial."""
 
 
-def tuned(config: Mapping[str, Any], folder: Path, trials: int, name: str, progress: Progress) -> dict[str, Any]:
-    """Search with Optuna (TPE, seeded; the defaults are the first trial) and return what goes over ``config``.
+def tuned(
+    config: Mapping[str, Any], folder: Path, trials: int, name: str, progress: Progress
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Search with Optuna (TPE, seeded; the defaults are the first trial).
+
+    Returns:
+        What goes over ``config``, and for the record the values found with their score on val.
 
     The score is the target's primary metric on val under the first label budget. Trials that are done are kept in
     ``folder`` and not done again.
@@ -65,7 +70,7 @@ def tuned(config: Mapping[str, Any], folder: Path, trials: int, name: str, progr
         raise CmcdError(f"tuning {name}: no trial succeeded")
     best = study.best_trial
     progress.note(f"tuned {name} on val: {best.value:.3f} with {_words(best.params)} (of {len(complete)} trials)")
-    return {**applied(config, best.params), "tuned": {"val": best.value, "trials": len(complete), **best.params}}
+    return applied(config, best.params), {"val": best.value, "trials": len(complete), **best.params}
 
 
 def search_space(config: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:

@@ -257,3 +257,8 @@ def frozen(bench: Workbench, encoder: Encoder) -> Encoder:
     """On the run's device, in eval mode, without gradients."""
     moved: Encoder = encoder.to(bench.fabric.device).to(memory_format=torch.channels_last)
     return moved.eval().requires_grad_(False)
+
+
+def widths(source: Encoder, target: Encoder) -> Widths:
+    """What objectives' heads must fit."""
+    return Widths(source=source.dim, target=target.dim, source_dense=source.dense_dim, target_dense=target.dense_dim)

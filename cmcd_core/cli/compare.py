@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,10 +57,11 @@ def compare(
     from ..comparing import Comparison, variants
     from ..config import RunConfig
     from ..grammar import read_toml
+    from ..run_folder import new_run_path
     from .console import Terminal
     from .execute import Stopped, folder_to_go_on_in, stopped_by_signals
 
-    out = folder_to_go_on_in(flags.pop("out"), "--resume") if resume else flags.pop("out") or _new_folder()
+    out = folder_to_go_on_in(flags.pop("out"), "--resume") if resume else flags.pop("out") or new_run_path("compare")
     wanted = variants([one.strip() for listed in objectives for one in listed.split(",") if one.strip()], grid)
     base = configuration(read_toml(file) if file else {}, flags, data, assignments)
     base["objective"] = {k: table for k, table in base.get("objective", {}).items() if k != "expression"}
@@ -92,10 +92,6 @@ def compare(
         terminal.out.print(f"failed: {name}: {problem}", soft_wrap=True, markup=False)
     terminal.out.print(f"folder: {out} (compare.json, compare.csv, compare.png)", soft_wrap=True, markup=False)
     return 1 if values["failed"] else 0
-
-
-def _new_folder() -> Path:
-    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-compare"
 
 
 def _write(values: Mapping[str, Any], out: Path) -> None:

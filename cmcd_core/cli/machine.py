@@ -36,8 +36,9 @@ def python() -> Finding:
 
 
 def cores() -> Finding:
-    there = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
+    from ..cores import usable_cores
+
+    there, usable = os.cpu_count() or 1, usable_cores()
     return Finding([f"{usable} of {there} usable"], {"usable": usable, "there": there})
 
 

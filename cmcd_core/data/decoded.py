@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..cache import cached_entry
 from ..config import MARGIN
+from ..cores import usable_cores
 from ..errors import DataError, PluginError
 from ..interfaces.loader import Raw, Sample
 from ..interfaces.modality import Modality
@@ -167,8 +168,7 @@ def _fill(
     kept: list[int] = []
     skipped: list[str] = []
     out: np.memmap | None = None
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool, progress.track(title, count) as advance:
+    with ThreadPoolExecutor(usable_cores()) as pool, progress.track(title, count) as advance:
         for start in range(0, count, 256):  # bounded: results wait in memory only so far ahead
             block = range(start, min(start + 256, count))
             for position, view in zip(block, pool.map(prepare, block), strict=True):

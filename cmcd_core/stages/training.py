@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..data.seeds import seeded
 from ..errors import CmcdError
 from ..progress import Progress
+from ..run_folder import RunFolder
 
 DROPOUT = 2**20
 """Where an epoch's seed for the network's own randomness lies, beyond any batch's number."""
@@ -65,6 +66,17 @@ class Session:
     rewind: Callable[[int], None] = lambda epochs: None
     store: CheckpointStore | None = None
     digest: str = ""
+
+    @classmethod
+    def within(cls, folder: RunFolder, stage: str, digest: str, progress: Progress) -> Session:
+        """A training that logs and keeps its checkpoints in a run's folder."""
+        return cls(
+            progress=progress,
+            log=lambda values: folder.log(stage, values),
+            rewind=lambda epochs: folder.rewind_log(stage, epochs),
+            store=folder.checkpoints(stage),
+            digest=digest,
+        )
 
 
 @dataclass
