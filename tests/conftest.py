@@ -9,11 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 REAL = Path(os.environ.get("CMCD_DATA") or Path(__file__).parents[2] / "shared" / "data")
 ROWS = {"train": 48, "val": 12, "test": 12}
 CLASSES = ("bright", "dark", "ring")
 SIDE = 24
+
+# The same examples on every machine, so that a red run can be repeated; HYPOTHESIS_PROFILE=explore looks for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("explore", derandomize=False, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -75,7 +75,8 @@ def test_strokes_survive_at_any_strength(seed: int, **options: float) -> None:
     out = augmented(batch, seed, **options)
     assert out.isfinite().all()
     assert 0 <= out.min() <= out.max() <= 1
-    assert (out.sum((1, 2, 3)) > 0.25 * batch.sum((1, 2, 3))).all()
+    # Thinning and gaps may each take half of the ink, displacement a little more: .19 in the worst of 24,000 sketches.
+    assert (out.sum((1, 2, 3)) > 0.15 * batch.sum((1, 2, 3))).all()
     assert (out.amax((1, 2, 3)) > 0.5).all()
 
 
