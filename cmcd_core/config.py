@@ -16,6 +16,9 @@ SCHEMA = 1
 Step = Literal["pretrain", "distill", "evaluate"]
 STEPS: tuple[Step, ...] = ("pretrain", "distill", "evaluate")
 """The method's three steps, in order; each has a section of that name."""
+PROTOCOLS = ("linear", "finetune", "knn")
+BASELINES = ("scratch", "ssl-target", "source", "none")
+"""What an evaluation can compare with besides objectives."""
 PRETRAIN_SAMPLES, DISTILL_SAMPLES = 26_000, 24_000
 """Samples seen by default in steps 1 and 2, whatever the data's size."""
 
@@ -170,25 +173,43 @@ class EvaluateConfig(Section):
 
     data: DataConfig | None = Field(None, description="Where step 3's labels are; None: [data].")
     encoder: Path | None = Field(None, description="An encoder's folder for `cmcd evaluate`; None: step 2's.")
-    protocols: Names = Field(("linear",), description="linear: a linear head on the frozen encoder.")
+    protocols: Names = Field(
+        ("linear",), min_length=1,
+        description="linear: a linear head on the frozen encoder; finetune: all weights; knn: nearest neighbours.",
+    )  # fmt: skip
     labels: Labels = Field(
         ("5",), min_length=1, description="Label budgets: '5' is 5 a class, '10%' of the training labels."
     )
     label_draws: int = Field(10, ge=1, description="Label subsets to average over.")
-    baselines: Names = Field(("scratch",), description="scratch: the student trained on the same labels alone.")
-    scratch_steps: int = Field(80, ge=1, description="Optimiser steps of a scratch training at most.")
+    baselines: Names = Field(
+        ("scratch",),
+        description="scratch: the student trained on the same labels alone; ssl-target: SimCLR on the target's own "
+        "views; source: the source encoder on the target as it is; or any objective instead of the run's.",
+    )
+    train_steps: int = Field(80, ge=1, description="Optimiser steps of a training on labels (finetune, scratch).")
+    train_epochs: int = Field(10, ge=1, description="Epochs of such a training at least: many labels get more steps.")
     scratch_lrs: tuple[PositiveFloat, ...] = Field(
         (3e-3, 1e-2), min_length=1, description="Learning rates tried for scratch on val."
     )
+    finetune_lrs: tuple[PositiveFloat, ...] = Field(
+        (1e-3, 3e-3), min_length=1, description="Learning rates tried for finetune on val."
+    )
+    layer_decay: float = Field(
+        0.75, gt=0, le=1, description="finetune: each earlier layer learns at so many times the rate of the next."
+    )
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The baselines that are objectives: expressions such as 'l2' or 'cmd + 0.5*cmc'."""
+        return tuple(name for name in self.baselines if name not in BASELINES)
 
     @model_validator(mode="after")
     def _known(self) -> EvaluateConfig:
         for protocol in self.protocols:
-            if protocol != "linear":
-                raise ValueError(f"protocol {protocol!r}: this version evaluates by 'linear'")
-        for baseline in self.baselines:
-            if baseline not in ("scratch", "none"):
-                raise ValueError(f"baseline {baseline!r}: this version has 'scratch' (or 'none')")
+            if protocol not in PROTOCOLS:
+                raise ValueError(f"protocol {protocol!r}: expected {', '.join(PROTOCOLS)}")
+        for expression in self.objectives:
+            parse_expression(expression)
         for label in self.labels:
             parse_labels(label)
         return self

@@ -1,33 +1,38 @@
-"""Step 3 of one run: each task, encoder and label budget; what lies in the run's folder is not done again."""
+"""Step 3 of one run: each task, protocol, encoder and label budget; what lies in the run's folder is not done again."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .contenders import Contender, contenders, twin
 from .data.digest import digest, weights_digest
 from .data.labels import label_subset
 from .encoders import blueprint
-from .errors import DataError
 from .interfaces.encoder import Encoder
-from .interfaces.loader import Split
 from .interfaces.task import Task
+from .pictures import draw_predictions
 from .resolve import Chosen
 from .result import evaluation_entry, write_evaluation
 from .run_folder import RunFolder
-from .stages.evaluate import Scores, Splits, labelled, linear
-from .stages.scratch import scratch
-from .workbench import Side, Workbench, frozen
+from .served import served_tasks, task_splits, unserved
+from .stages.evaluate import Subsets, linear, nearest_neighbours
+from .stages.labelled import Splits
+from .stages.scoring import Scores
+from .stages.supervised import Recipe, supervised
+from .workbench import Workbench
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-Subsets = Mapping[str, Sequence[np.ndarray]]
+TRAININGS = 3
+"""Trainings of a budget that takes all labels: there is one subset then, and only their seeds differ."""
+TITLES = {"linear": "3 linear evaluation", "knn": "3 nearest neighbours", "finetune": "3 fine-tuning"}
+Scorer = Callable[[Subsets], Iterator[tuple[str, Scores]]]
 
 
 @dataclass
@@ -36,6 +41,7 @@ class Evaluation:
 
     Attributes:
         source: The source encoder, for reference on its own modality; None where there is none.
+        baselines: Other encoders of the target, by name.
         siblings: Runs whose evaluations are taken over where they are the same: a comparison's other cells.
     """
 
@@ -43,102 +49,124 @@ class Evaluation:
     folder: RunFolder
     target: Encoder
     source: Encoder | None
+    baselines: Mapping[str, Encoder] = field(default_factory=dict)
     siblings: Sequence[RunFolder] = ()
     _done: dict[str, Path] = field(default_factory=dict)
 
     def go(self) -> None:
-        """Evaluate what is missing; a task that the data do not serve is left out, and the user told."""
+        """Evaluate what is missing."""
         self._done = {entry["digest"]: folder for folder, entry in self.folder.evaluations()}
-        for chosen, task in self.bench.tasks():
-            try:
-                splits = self._splits("target", task)
-            except DataError as error:
-                self.bench.note(f"step 3 skipped for {chosen.name}: {error.message}")
-                continue
-            self._evaluate(chosen, task, splits)
+        for chosen, task in served_tasks(self.bench):
+            self._evaluate(chosen, task)
 
-    def _evaluate(self, chosen: Chosen, task: Task, splits: Splits) -> None:
-        bench, config = self.bench, self.bench.resolved.config
-        seed, subsets = bench.seed_for("evaluate"), self._subsets(splits)
-        untrained = frozen(bench, twin(bench, self.target, bench.seed_for("student")))
-        with bench.progress.track("3 linear evaluation", 3) as advance:
-            for name, encoder in (("distilled", self.target), ("untrained", untrained)):
-                self._linear(name, encoder, chosen, task, splits, subsets)
-                advance(1, name)
-            if self.source is not None:
-                self._source(self.source, chosen, task)
-            advance(1, "source")
-        if "scratch" in config.evaluate.baselines:
-            recipe = [
-                config.evaluate.scratch_steps, config.evaluate.scratch_lrs, blueprint(self.target),
-                config.distill.crop_min, config.distill.flip, config.distill.weight_decay,
-            ]  # fmt: skip
-            common = {"encoder": "scratch", "modality": bench.target.name, "protocol": "supervised"}
+    def _evaluate(self, chosen: Chosen, task: Task) -> None:
+        splits = task_splits(self.bench, "target", chosen, task)
+        config = self.bench.resolved.config.evaluate
+        everyone = contenders(self.bench, self.target, self.source, self.baselines)
+        for protocol in config.protocols:
+            if protocol == "knn" and all(stratum is None for stratum in splits.train.strata):
+                self.bench.note(f"{chosen.name}: knn left out, as its samples have no class")
+            elif protocol == "finetune":
+                for one in everyone:
+                    self._finetune(one, chosen, task, _seen_by(one, splits))
+            else:
+                with self.bench.progress.track(f"{TITLES[protocol]}, {chosen.name}", len(everyone)) as advance:
+                    for one in everyone:
+                        self._frozen(one, protocol, chosen, task, splits)
+                        advance(1, one.name)
+        if "scratch" in config.baselines:
+            self._scratch(chosen, task, splits)
 
-            def trained(wanted: Subsets) -> dict[str, Scores]:
-                return scratch(
-                    bench.fabric,
-                    lambda at: twin(bench, self.target, at),
-                    task,
-                    splits,
-                    wanted,
-                    config.evaluate,
-                    config.distill,
-                    seed=seed,
-                    progress=bench.progress,
-                )
-
-            self._record(common, digest([recipe, bench.size]), chosen, task, splits, subsets, trained)
-
-    def _source(self, source: Encoder, chosen: Chosen, task: Task) -> None:
-        """For reference: what the source encoder makes of its own modality, with as many labels."""
-        try:
-            splits = self._splits("source", task)
-        except DataError:
-            return  # the source's labels are a courtesy: the method does not need them
-        self._linear("source", source, chosen, task, splits, self._subsets(splits))
-
-    def _linear(
-        self, name: str, encoder: Encoder, chosen: Chosen, task: Task, splits: Splits, subsets: Subsets
-    ) -> None:
-        seed = self.bench.seed_for("evaluate")
-        modality = self.bench.source.name if name == "source" else self.bench.target.name
-        common = {"encoder": name, "modality": modality, "protocol": "linear"}
+    def _frozen(self, one: Contender, protocol: str, chosen: Chosen, task: Task, splits: Splits) -> None:
+        """linear and knn."""
+        if one.side == "source":  # for reference: what the source encoder makes of its own modality
+            if unserved(self.bench, task, "source"):
+                return
+            splits = task_splits(self.bench, "source", chosen, task)
+        splits = _seen_by(one, splits)
+        common = {"encoder": one.name, "modality": self._modality(one), "protocol": protocol}
+        method, seed = linear if protocol == "linear" else nearest_neighbours, self.bench.seed_for("evaluate")
+        subsets = self._subsets(splits, repeats=1)
         self._record(
-            common, weights_digest(encoder), chosen, task, splits, subsets,
-            lambda wanted: linear(encoder, task, splits, wanted, seed),
+            common, weights_digest(one.encoder), None, chosen, task, splits, subsets,
+            lambda wanted: method(one.encoder, task, splits, wanted, seed),
+        )  # fmt: skip
+
+    def _finetune(self, one: Contender, chosen: Chosen, task: Task, splits: Splits) -> None:
+        if one.start is None:
+            return
+        config = self.bench.resolved.config.evaluate
+        common = {"encoder": one.name, "modality": self._modality(one), "protocol": "finetune"}
+        recipe = self._recipe(config.finetune_lrs, config.layer_decay)
+        weights = weights_digest(one.encoder)
+        self._train(f"{TITLES['finetune']}, {one.name}", common, weights, recipe, one.start, chosen, task, splits)
+
+    def _scratch(self, chosen: Chosen, task: Task, splits: Splits) -> None:
+        common = {"encoder": "scratch", "modality": self.bench.target.name, "protocol": "supervised"}
+        recipe = self._recipe(self.bench.resolved.config.evaluate.scratch_lrs, 1.0)
+        weights = digest([blueprint(self.target), self.bench.size])
+        self._train(
+            "3 scratch baseline", common, weights, recipe, lambda seed: twin(self.bench, self.target, seed),
+            chosen, task, splits,
+        )  # fmt: skip
+
+    def _train(
+        self,
+        title: str,
+        common: Mapping[str, str],
+        weights: str,
+        recipe: Recipe,
+        start: Callable[[int], Encoder],
+        chosen: Chosen,
+        task: Task,
+        splits: Splits,
+    ) -> None:
+        bench = self.bench
+
+        def trained(wanted: Subsets) -> Iterator[tuple[str, Scores]]:
+            return supervised(
+                bench.fabric, start, task, splits, wanted, recipe,
+                seed=bench.seed_for("evaluate"), progress=bench.progress, title=title,
+            )  # fmt: skip
+
+        subsets = self._subsets(splits, TRAININGS)
+        self._record(common, weights, asdict(recipe), chosen, task, splits, subsets, trained)
+
+    def _recipe(self, lrs: tuple[float, ...], layer_decay: float) -> Recipe:
+        evaluate, distill = self.bench.resolved.config.evaluate, self.bench.resolved.config.distill
+        return Recipe(
+            steps=evaluate.train_steps, epochs=evaluate.train_epochs, lrs=lrs, layer_decay=layer_decay,
+            weight_decay=distill.weight_decay, crop_min=distill.crop_min, flip=distill.flip,
         )  # fmt: skip
 
     def _record(
         self,
         common: Mapping[str, str],
         weights: str,
+        recipe: Mapping[str, Any] | None,
         chosen: Chosen,
         task: Task,
         splits: Splits,
         subsets: Subsets,
-        score: Callable[[Subsets], dict[str, Scores]],
+        score: Scorer,
     ) -> None:
-        """Score the budgets that are not on disk yet, and write each into a folder of its own."""
-        config = self.bench.resolved.config.evaluate
-        inputs = [dict(common), weights, chosen.identity, splits.digest, config.label_draws, self.bench.seed]
-        digests = {budget: digest([*inputs, budget]) for budget in subsets}
-        wanted = {budget: subset for budget, subset in subsets.items() if digests[budget] not in self._done}
+        """Score the budgets that are not on disk yet, and write each into a folder of its own as soon as it is done."""
+        inputs = [dict(common), weights, recipe, chosen.identity, splits.digest, self.bench.seed]
+        digests = {budget: digest([*inputs, len(draws), budget]) for budget, draws in subsets.items()}
+        wanted = {budget: draws for budget, draws in subsets.items() if digests[budget] not in self._done}
         for budget in list(wanted):
             if found := self._elsewhere.get(digests[budget]):
                 self._done[digests[budget]] = copied(found, self._next())
                 del wanted[budget]
-        for budget, scores in (score(wanted) if wanted else {}).items():
-            about = {
-                **common,
-                "task": chosen.name,
-                "labels": budget,
-                "data": self.bench.resolved.places["evaluate"].name,
-            }
+        for budget, scores in score(wanted) if wanted else ():
+            place = self.bench.resolved.places["evaluate"].name
+            about = {**common, "task": chosen.name, "labels": budget, "data": place}
             entry = evaluation_entry(about, task.primary, scores, splits)
             entry |= {"digest": digests[budget], "weights": weights}
             folder = self._next()
             write_evaluation(folder, entry, scores, splits)
+            if common["encoder"] == "distilled":
+                draw_predictions(self.bench, folder)
             self._done[digests[budget]] = folder
 
     def _next(self) -> Path:
@@ -148,24 +176,28 @@ class Evaluation:
     def _elsewhere(self) -> dict[str, Path]:
         return {entry["digest"]: path for sibling in self.siblings for path, entry in sibling.evaluations()}
 
-    def _splits(self, side: Side, task: Task) -> Splits:
-        """The labelled views of one side; DataError where a split has none."""
-        loader = self.bench.resolved.places["evaluate"].loader
-        require_targets(self.bench, task)
-        parts = [
-            labelled(self.bench.samples("evaluate", split), self.bench.views("evaluate", side, split), task)
-            for split in SPLITS
-        ]
-        classes = loader.classes.get(task.target_name)
-        return Splits(parts[0], parts[1], parts[2], tuple(classes) if classes else None)
+    def _modality(self, one: Contender) -> str:
+        return self.bench.source.name if one.side == "source" else self.bench.target.name
 
-    def _subsets(self, splits: Splits) -> Subsets:
-        """Label budget -> one subset of the training labels a draw."""
+    def _subsets(self, splits: Splits, repeats: int) -> Subsets:
+        """Label budget -> one subset of the training labels a draw; where all are one, so many ``repeats`` of it."""
         config, strata, seed = self.bench.resolved.config.evaluate, splits.train.strata, self.bench.seed
-        return {
-            budget: [label_subset(strata, budget, draw=draw, seed=seed) for draw in range(config.label_draws)]
-            for budget in config.labels
-        }
+        subsets: dict[str, Sequence[np.ndarray]] = {}
+        for budget in config.labels:
+            draws = [label_subset(strata, budget, draw=draw, seed=seed) for draw in range(config.label_draws)]
+            every = all(np.array_equal(draw, draws[0]) for draw in draws)
+            subsets[budget] = draws[:repeats] if every else draws
+        return subsets
+
+
+def _seen_by(one: Contender, splits: Splits) -> Splits:
+    """The same data at the size that an encoder needs."""
+    if one.size is None or one.size == splits.train.views.size:
+        return splits
+    train, val, test = (
+        replace(part, views=part.views.at(one.size)) for part in (splits.train, splits.val, splits.test)
+    )
+    return Splits(train, val, test, splits.classes)
 
 
 def copied(folder: Path, to: Path) -> Path:
@@ -178,53 +210,34 @@ def copied(folder: Path, to: Path) -> Path:
     return to
 
 
-def require_targets(bench: Workbench, task: Task) -> None:
-    """Raise DataError where a split has no target for the task."""
-    for split in SPLITS:
-        if not any(task.target_name in sample.targets for sample in bench.samples("evaluate", split)):
-            raise DataError(f"no sample of the {split} split has a {task.target_name!r}")
-
-
-def require_named_tasks(bench: Workbench) -> None:
-    """Refuse a task that the user asked for and the data do not serve.
-
-    Raises:
-        DataError: It names the task and the split.
-    """
-    for chosen, task in bench.tasks() if bench.resolved.config.task.names else ():
-        try:
-            require_targets(bench, task)
-        except DataError as error:
-            where = bench.resolved.places["evaluate"].name
-            raise DataError(
-                f"--task {chosen.name}: {error.message} ({where})",
-                "Leave --task out to skip step 3, or name labelled data: -o evaluate.data=FOLDER.",
-            ) from None
-
-
 def entries_of(folder: RunFolder, target: Encoder) -> list[dict[str, Any]]:
-    """Every evaluation in the folder that holds for this target encoder."""
+    """The newest evaluation of each kind in the folder; the distilled one must be of this target encoder."""
     own = weights_digest(target)
-    entries = (entry for _, entry in folder.evaluations())
-    return [entry for entry in entries if entry["encoder"] != "distilled" or entry["weights"] == own]
+    newest: dict[tuple[str, ...], dict[str, Any]] = {}
+    for _, entry in folder.evaluations():
+        if entry["encoder"] != "distilled" or entry["weights"] == own:
+            newest[tuple(entry[key] for key in ("encoder", "modality", "task", "protocol", "labels", "data"))] = entry
+    return list(newest.values())
 
 
 def comparisons(folder: RunFolder, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Paired differences of the distilled encoder to the others: same test samples, same label draws."""
+    """Paired differences of the distilled encoder to the others: same test samples, same protocol or scratch."""
     replicates = {
         entry["digest"]: np.load(path / "replicates.npy", allow_pickle=False) for path, entry in folder.evaluations()
     }
-    same = ("task", "labels", "data", "draws", "n_test", "modality")
+    same = ("task", "labels", "data", "n_test", "modality")
     out = []
     for one in (entry for entry in entries if entry["encoder"] == "distilled"):
         for other in entries:
             if other["encoder"] == "distilled" or any(one[key] != other[key] for key in same):
                 continue
+            if other["protocol"] not in (one["protocol"], "supervised"):
+                continue
             low, high = np.quantile(replicates[one["digest"]] - replicates[other["digest"]], [0.025, 0.975])
             metric = one["primary"]
             out.append(
                 {
-                    **{key: one[key] for key in ("task", "labels", "data")},
+                    **{key: one[key] for key in ("task", "protocol", "labels", "data")},
                     "metric": metric,
                     "encoder": "distilled",
                     "over": other["encoder"],
@@ -233,9 +246,3 @@ def comparisons(folder: RunFolder, entries: Sequence[Mapping[str, Any]]) -> list
                 }
             )
     return out
-
-
-def twin(bench: Workbench, target: Encoder, seed: int) -> Encoder:
-    """An encoder of ``target``'s architecture with random weights."""
-    arguments = blueprint(target)
-    return bench.encoder(bench.target, arguments.pop("architecture", None), arguments, seed, bench.size)

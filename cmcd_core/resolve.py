@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from .catalog import Catalog, Kind, Plugin
 from .config import STEPS, DataConfig, ModalityConfig, RunConfig, Step, explain
 from .errors import CmcdError, ConfigError, DataError, PluginError
-from .grammar import Term
+from .grammar import Term, parse_expression
 from .interfaces.loader import PairedLoader
 from .plugin import Descriptor, LoaderPlugin, Options
 
@@ -72,6 +72,7 @@ class Resolved:
     Attributes:
         steps: Which of the method's steps will be done.
         places: Where the data of each of them are; steps with the same data share one place.
+        rivals: Expression -> terms of the objectives that are baselines.
     """
 
     config: RunConfig
@@ -80,6 +81,7 @@ class Resolved:
     objectives: tuple[tuple[Term, Chosen], ...]
     tasks: tuple[Chosen, ...]
     contrast: Chosen | None
+    rivals: Mapping[str, tuple[tuple[Term, Chosen], ...]]
 
     @property
     def expression(self) -> str:
@@ -119,19 +121,23 @@ def resolve(config: RunConfig, catalog: Catalog, steps: tuple[Step, ...] = STEPS
     places = _places(config, catalog, steps)
     for step, place in places.items():
         _serves(place, step, config)
-    keys = {term.key for term in terms}
+    rivals = {expression: parse_expression(expression) for expression in config.evaluate.objectives}
+    keys = {term.key for term in [*terms, *(term for several in rivals.values() for term in several)]}
     _known_tables(config.objective.options, keys, "objective", config.objective.expression)
-    objectives = tuple(
-        (term, chosen_objective(catalog, term, config.objective.options.get(term.key, {})))
-        for term in terms
-        if "distill" in steps
-    )
+
+    def chosen(several: Sequence[Term]) -> tuple[tuple[Term, Chosen], ...]:
+        options = config.objective.options
+        return tuple((term, chosen_objective(catalog, term, options.get(term.key, {}))) for term in several)
+
+    objectives = chosen(terms) if "distill" in steps else ()
     tasks = _tasks(catalog, config) if "evaluate" in steps else ()
     contrast = None
-    if "pretrain" in steps and not config.pretrain.teacher:
+    own_step_one = "pretrain" in steps and not config.pretrain.teacher
+    if own_step_one or ("evaluate" in steps and "ssl-target" in config.evaluate.baselines):
         step_one = {"temperature": config.pretrain.temperature}
         contrast = _chosen(catalog, "objective", CONTRAST, step_one, "nt_xent")
-    resolved = Resolved(config, steps, places, objectives, tasks, contrast)
+    taught = {e: chosen(several) for e, several in rivals.items()} if {"distill", "evaluate"} <= set(steps) else {}
+    resolved = Resolved(config, steps, places, objectives, tasks, contrast, taught)
     return replace(resolved, config=_filled_in(resolved))
 
 
@@ -146,12 +152,26 @@ def _places(config: RunConfig, catalog: Catalog, steps: tuple[Step, ...]) -> dic
 
 
 def _place(config: RunConfig, catalog: Catalog, data: DataConfig, section: str) -> Place:
-    plugin, part = _loader(data, catalog, "--data" if section == "data" else section)
-    chosen = Chosen(plugin, part, _options(part, _absolute(data.options), section))
-    loader = _built(chosen)
+    chosen, loader = open_data(data, catalog, section, "--data" if section == "data" else section)
     source = _modality(catalog, "source", config.source, loader)
     target = _modality(catalog, "target", config.target, loader) if config.target else source
     return Place(loader, chosen, source, target)
+
+
+def open_data(data: DataConfig, catalog: Catalog, section: str, where: str) -> tuple[Chosen, PairedLoader]:
+    """The loader of a data set, its index read; ``where`` is what the user wrote its path behind.
+
+    Raises:
+        ConfigError, PluginError, DataError: No loader, or not one alone, reads it; an option or the data are wrong.
+    """
+    plugin, part = _loader(data, catalog, where)
+    chosen = Chosen(plugin, part, _options(part, _absolute(data.options), section))
+    return chosen, _built(chosen)
+
+
+def modality_of_data(catalog: Catalog, name: str, loader: PairedLoader) -> Chosen:
+    """A modality as the data set says it is to be read."""
+    return _modality(catalog, name, ModalityConfig(name=name), loader)
 
 
 def _loader(data: DataConfig, catalog: Catalog, where: str) -> tuple[Plugin, LoaderPlugin[Any]]:
@@ -302,10 +322,11 @@ def _filled_in(resolved: Resolved) -> RunConfig:
             values[step]["data"] = data
     if "data" not in config.model_fields_set and any(getattr(config, step).data for step in STEPS):
         values.pop("data", None)  # the demo, which no step uses
-    values["objective"] |= {term.key: chosen.options.model_dump(mode="json") for term, chosen in resolved.objectives}
+    used_objectives = [*resolved.objectives, *(item for terms in resolved.rivals.values() for item in terms)]
+    values["objective"] |= {term.key: chosen.options.model_dump(mode="json") for term, chosen in used_objectives}
     values["task"] |= {chosen.name: chosen.options.model_dump(mode="json") for chosen in resolved.tasks}
     chosens = [c for place in resolved.places.values() for c in (place.part, place.source, place.target)]
-    used = [*chosens, *(c for _, c in resolved.objectives), *resolved.tasks]
+    used = [*chosens, *(c for _, c in used_objectives), *resolved.tasks]
     values["plugins"] = config.plugins | {chosen.plugin.name: chosen.plugin.version for chosen in used}
     filled = RunConfig.from_mapping(values)
     return filled.model_copy(update={"run": filled.run.model_copy(update={"out": config.run.out})})

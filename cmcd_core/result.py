@@ -16,7 +16,8 @@ from .run_folder import RunFolder
 
 if TYPE_CHECKING:
     from .interfaces.encoder import Encoder
-    from .stages.evaluate import Scores, Splits
+    from .stages.labelled import Splits
+    from .stages.scoring import Scores
 
 SCHEMA = 1
 
@@ -96,6 +97,7 @@ def evaluation_entry(about: Mapping[str, str], primary: str, scores: Scores, spl
         "n_test": scores.n_test,
         "classes": len(splits.classes) if splits.classes else None,
         "draws": scores.draws,
+        "per_class": any(stratum is not None for stratum in splits.train.strata),
         "primary": primary,
         "metrics": dict(scores.metrics),
         "intervals": {name: list(ends) for name, ends in scores.intervals.items()},
@@ -111,7 +113,10 @@ def write_evaluation(folder: Path, entry: Mapping[str, Any], scores: Scores, spl
 
     write_tensors(folder / "head.safetensors", scores.head.state_dict())
     arrays = {name: tensor.cpu().numpy() for name, tensor in scores.predictions.items()}
-    arrays |= {"key": np.asarray(splits.test.keys), "target": splits.test.targets.numpy()}
+    every, size = np.arange(len(splits.test)), splits.test.views.size
+    targets = splits.test.targets
+    shown = targets.cropped(every, None, size) if targets.spatial else targets.at(every)
+    arrays |= {"key": np.asarray(splits.test.keys), "target": shown.numpy()}
     with replacing(folder / "predictions.npz") as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     with replacing(folder / "replicates.npy") as partial, partial.open("wb") as file:

@@ -36,13 +36,13 @@ def summarise(runs: Sequence[tuple[str, int, Path]], reference: str) -> dict[str
     """
     rows = _rows(runs)
     table = []
-    for (encoder, task, labels), row in rows.items():
+    for (encoder, task, protocol, labels), row in rows.items():
         entry = {
-            "encoder": encoder, "task": task, "labels": labels, **row.about,
+            "encoder": encoder, "task": task, "protocol": protocol, "labels": labels, **row.about,
             "seeds": sorted(row.metrics), "per_seed": [row.metrics[seed] for seed in sorted(row.metrics)],
             "mean": float(np.mean(list(row.metrics.values()))), "interval": _interval(row.replicates),
         }  # fmt: skip
-        other = rows.get((reference, task, labels))
+        other = next((r for key, r in rows.items() if _is_reference(key, reference, task, protocol, labels)), None)
         if other is not None and encoder != reference and row.about["modality"] == other.about["modality"]:
             common = sorted(row.metrics.keys() & other.metrics.keys())
             apart = {seed: row.replicates[seed] - other.replicates[seed] for seed in common}
@@ -52,8 +52,17 @@ def summarise(runs: Sequence[tuple[str, int, Path]], reference: str) -> dict[str
     return {"rows": table}
 
 
-def _rows(runs: Sequence[tuple[str, int, Path]]) -> dict[tuple[str, str, str], Row]:
-    out: dict[tuple[str, str, str], Row] = {}
+Key = tuple[str, str, str, str]
+"""Encoder, task, protocol, label budget."""
+
+
+def _is_reference(key: Key, reference: str, task: str, protocol: str, labels: str) -> bool:
+    """The reference under the same protocol; baselines that are trained on labels have one of their own."""
+    return key[:2] == (reference, task) and key[3] == labels and (protocol in (key[2], "supervised"))
+
+
+def _rows(runs: Sequence[tuple[str, int, Path]]) -> dict[Key, Row]:
+    out: dict[Key, Row] = {}
     for variant, seed, path in runs:
         folder = RunFolder(path)
         held = {entry["digest"] for entry in folder.read_result()["evaluations"]}
@@ -61,9 +70,9 @@ def _rows(runs: Sequence[tuple[str, int, Path]]) -> dict[tuple[str, str, str], R
             if entry["digest"] not in held:
                 continue
             name = variant if entry["encoder"] == "distilled" else entry["encoder"]
-            about = {key: entry[key] for key in ("modality", "protocol", "n_train", "n_test", "draws")}
+            about = {key: entry[key] for key in ("modality", "n_train", "n_test", "draws")}
             about["metric"] = entry["primary"]
-            row = out.setdefault((name, entry["task"], entry["labels"]), Row(about, {}, {}))
+            row = out.setdefault((name, entry["task"], entry["protocol"], entry["labels"]), Row(about, {}, {}))
             row.metrics[seed] = entry["metrics"][entry["primary"]]
             row.replicates[seed] = np.load(place / "replicates.npy", allow_pickle=False)
     return out

@@ -125,7 +125,9 @@ def comparison_table(values: Mapping[str, Any]) -> Table:
     title = f"{measured} on test, {values['seeds']} seeds; differences are paired, to {values['reference']}"
     several = len({row["task"] for row in rows}) > 1
     table = Table(title=title, title_justify="left")
-    for column in ("encoder", *(["task"] if several else []), "labels", "mean  [95 %]", "difference, points  [95 %]"):
+    ways = len({row["protocol"] for row in rows} - {"supervised"}) > 1
+    kinds = [name for name, shown in (("task", several), ("protocol", ways)) if shown]
+    for column in ("encoder", *kinds, "labels", "mean  [95 %]", "difference, points  [95 %]"):
         table.add_column(column, no_wrap=True)
     for row in rows:
         low, high = row["interval"]
@@ -135,7 +137,7 @@ def comparison_table(values: Mapping[str, Any]) -> Table:
             apart = f"{found['value'] * 100:+.1f}  [{ends[0]}, {ends[1]}]"
         table.add_row(
             escape(row["encoder"] if row["encoder"] != "source" else f"source (sees {row['modality']})"),
-            *([row["task"]] if several else []),
+            *(row[name] for name in kinds),
             f"{row['labels']} ({row['n_train']})",
             escape(f"{row['mean']:.3f}  [{low:.3f}, {high:.3f}]"),
             escape(apart),

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ..result import Result
 
 TITLES: Mapping[str, str] = {"pretrain": "step 1", "distill": "step 2", "evaluate": "step 3"}
-ORDER = ("distilled", "scratch", "untrained", "source")
+ORDER = ("distilled", "scratch", "ssl-target")
+LAST = ("untrained", "source")
 
 
 class Terminal(Progress):
@@ -200,14 +201,14 @@ def scores_table(values: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
         table.add_column(column, no_wrap=True)
     table.add_column("mean  [95 % interval]", no_wrap=True)
     table.add_column("draws", justify="right")
-    for entry in sorted(entries, key=lambda e: (e["task"], e["n_train"], rank(e["encoder"]))):
-        name, labels = entry["primary"], entry["labels"]
+    for entry in sorted(entries, key=lambda e: (e["task"], e["n_train"], rank(e["encoder"]), e["protocol"])):
+        name = entry["primary"]
         low, high = entry["intervals"][name]
         table.add_row(
             entry["encoder"],
             entry["modality"],
             entry["protocol"],
-            f"{labels if '%' in labels else f'{labels} a class'} ({entry['n_train']})",
+            f"{_budget(entry)} ({entry['n_train']})",
             name,
             escape(f"{entry['metrics'][name]:.3f}  [{low:.3f}, {high:.3f}]"),
             str(entry["draws"]),
@@ -216,20 +217,33 @@ def scores_table(values: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
     return table
 
 
+def _budget(entry: Mapping[str, Any]) -> str:
+    """``5 a class``, ``5 in all`` (masks and numbers have no class), ``10%``."""
+    labels = str(entry["labels"])
+    if "%" in labels:
+        return labels
+    return f"{labels} a class" if entry.get("per_class", True) else f"{labels} in all"
+
+
 def rank(encoder: str) -> int:
-    """The order of rows: what the user came for first."""
-    return ORDER.index(encoder) if encoder in ORDER else len(ORDER)
+    """The order of rows: what the user came for first, what is there for reference last."""
+    if encoder in ORDER:
+        return ORDER.index(encoder)
+    return len(ORDER) + 1 + LAST.index(encoder) if encoder in LAST else len(ORDER)
 
 
 def verdicts(values: Mapping[str, Any]) -> list[str]:
     """Did it pay? In words, with the paired interval."""
     out = []
+    several = {name: len({entry[name] for entry in values["comparisons"]}) > 1 for name in ("task", "protocol")}
     for entry in sorted(values["comparisons"], key=lambda e: rank(e["over"])):
         low, high = entry["interval"]
         points, ends = entry["difference"] * 100, f"{low * 100:+.1f} to {high * 100:+.1f}"
         word = "better than" if low > 0 else "worse than" if high < 0 else "not clearly different from"
+        which = ", ".join(str(entry[name]) for name in ("task", "protocol") if several[name])
+        named = f"distilled ({which})" if which else "distilled"
         out.append(
-            f"distilled is {word} {entry['over']} with {entry['labels']} labels: {points:+.1f} points of "
+            f"{named} is {word} {entry['over']} with {entry['labels']} labels: {points:+.1f} points of "
             f"{entry['metric']} (95 % interval {ends}, paired)"
         )
     return out

@@ -58,10 +58,16 @@ PRETRAIN = (
 )
 EVALUATE = (
     opt("--task", "tasks", multiple=True, metavar="NAME", help="What step 3 evaluates.  [default: all it can]"),
-    opt("--protocol", "protocols", multiple=True, metavar="NAME", help="linear.  [default: linear]"),
+    opt("--protocol", "protocols", multiple=True, metavar="NAME", help="linear, finetune or knn.  [default: linear]"),
     opt("--labels", multiple=True, metavar="N|F%", help="Label budgets: 5 a class, or 10%.  [default: 5]"),
     opt("--label-draws", type=int, metavar="N", help="Label subsets to average over.  [default: 10]"),
-    opt("--baseline", "baselines", multiple=True, metavar="NAME", help="scratch or none.  [default: scratch]"),
+    opt(
+        "--baseline",
+        "baselines",
+        multiple=True,
+        metavar="NAME",
+        help="scratch, ssl-target, source, an objective, or none.  [default: scratch]",
+    ),
 )
 EXTEND = opt("--extend", is_flag=True, help="Go on in --out to more epochs of step 2 (--epochs N, all in all).")
 COMMON = (

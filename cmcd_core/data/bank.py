@@ -117,7 +117,7 @@ def feature_bank(
         pooled.flush()
 
     folder = cached_entry("features", address, write)
-    maps = np.load(folder / "dense.npy", mmap_mode="r") if grid else None
+    maps = np.load(folder / "dense.npy", mmap_mode="c") if grid else None
     geometries = [_geometry(view, len(views), seed, area_min, flip) for view in range(count)] if grid else []
     followed = Geometry.cat(geometries) if grid else None
     return FeatureBank(np.load(folder / "pooled.npy", mmap_mode="c"), maps, followed)

@@ -19,7 +19,7 @@ class Features:
     Attributes:
         pooled: (N, D) one vector a sample, as the backbone gives it: not normalised.
         dense: (N, D', h, w) map before pooling; both sides are pooled by the core to one (h, w).
-        pyramid: Maps of earlier stages, fine to coarse.
+        pyramid: Maps of earlier stages, fine to coarse; the dense map is the stage after them.
         momentum: (N, D) of the EMA encoder; target only.
         index: (N,) positions in the training set.
         group: (N,) equal where pairs share one source item: no negatives of each other.
@@ -43,6 +43,7 @@ class Encoder(nn.Module):
     Attributes:
         dim: Width D of the pooled features.
         dense_dim: Channels D' of the dense map; 0 where there is none.
+        pyramid_dims: Channels of each map of the pyramid; empty where there is none.
         channels: Channels C of the input.
         arguments: What ``Modality.encoder`` was called with, JSON-ready; the core sets it.
         card: Modality, options, size and plugin, JSON-ready; the core sets it. Both travel in config.json.
@@ -50,6 +51,7 @@ class Encoder(nn.Module):
 
     dim: int
     dense_dim: int = 0
+    pyramid_dims: tuple[int, ...] = ()
     channels: int
 
     def __init__(self) -> None:

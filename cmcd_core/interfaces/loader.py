@@ -21,7 +21,8 @@ class Sample:
     Attributes:
         key: Unique within the data set.
         views: Modality name -> raw data (a path, bytes, an array, or a function that returns bytes). Decoding is
-            the modality's job. A modality may be missing: such rows serve steps 1 and 3.
+            the modality's job. A modality may be missing: such rows serve steps 1 and 3. A function with an attribute
+            ``known_by``, a text that changes whenever its bytes do, is not called to look for them in the cache.
         targets: What tasks read: ``"label"`` an int, ``"mask"`` a path, bytes or (H, W) array of class ids.
         weight: Trust in the pair, at least 0.
     """

@@ -66,10 +66,18 @@ class TimmEncoder(Encoder):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
         self.dense_dim = int(self.model.num_features)
         self.dim = int(getattr(self.model, "head_hidden_size", None) or self.dense_dim)
+        self._stages = _earlier_stages(self.model)
+        self.pyramid_dims = tuple(int(self.model.feature_info[stage]["num_chs"]) for stage in self._stages)
 
     def forward(self, x: Tensor) -> Features:
-        maps = self.model.forward_features((x - self.mean) / self.std)
-        return Features(pooled=self.model.forward_head(maps), dense=self._dense(maps))
+        x = (x - self.mean) / self.std
+        pyramid: tuple[Tensor, ...] | None = None
+        if self._stages:
+            maps, stages = self.model.forward_intermediates(x, indices=self._stages, output_fmt="NCHW")
+            pyramid = tuple(stages)
+        else:
+            maps = self.model.forward_features(x)
+        return Features(pooled=self.model.forward_head(maps), dense=self._dense(maps), pyramid=pyramid)
 
     def save(self, folder: str | Path) -> Path:
         """Write the folder that ``timm.create_model("local-dir:FOLDER", pretrained=True, num_classes=0)`` reads."""
@@ -205,3 +213,17 @@ class TimmEncoder(Encoder):
         if maps.shape[1] != self.dense_dim and maps.shape[-1] == self.dense_dim:
             return maps.permute(0, 3, 1, 2)
         return maps
+
+
+def _earlier_stages(model: Any) -> list[int]:
+    """Numbers of the stages that make the pyramid: all from stride 4 on but the last, which is the dense map.
+
+    A transformer of one resolution gives its blocks at a quarter, half and three quarters of its depth.
+    """
+    infos = list(getattr(model, "feature_info", None) or ())
+    if not hasattr(model, "forward_intermediates"):
+        return []
+    strides = [int(info["reduction"]) for info in infos]
+    if len(set(strides)) == 1:
+        return sorted({len(infos) * quarter // 4 - 1 for quarter in (1, 2, 3)} - {-1})
+    return [number for number, stride in enumerate(strides) if stride >= 4][:-1]

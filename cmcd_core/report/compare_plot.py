@@ -43,6 +43,8 @@ def compare_plot(values: Mapping[str, Any], path: Path) -> None:
 def _lines(axes: Axes, rows: Sequence[Mapping[str, Any]], encoders: Sequence[str]) -> None:
     for number, encoder in enumerate(encoders):
         points = sorted((row for row in rows if row["encoder"] == encoder), key=lambda row: row["n_train"])
+        if not points:
+            continue
         x = [row["n_train"] * 1.02 ** (number - len(encoders) / 2) for row in points]  # intervals do not overlap
         axes.errorbar(
             x,

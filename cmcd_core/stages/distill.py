@@ -227,6 +227,7 @@ def teach(
     pairs: int,
     seed: int,
     session: Session,
+    title: str = "2 distil into target",
 ) -> History:
     """Train ``target`` and the objective's heads in place; ``source`` is only read.
 
@@ -257,7 +258,7 @@ def teach(
         batches,
         seed=seed,
         session=session,
-        title="2 distil into target",
+        title=title,
         after_step=student.after_step,
         after_epoch=objective.diagnostics,
     )
@@ -276,6 +277,7 @@ def distill(
     *,
     seed: int,
     session: Session,
+    title: str = "2 distil into target",
 ) -> History:
     """:func:`teach` from decoded views: each sample's source features come from its bank, its target is augmented."""
 
@@ -307,17 +309,20 @@ def distill(
     whole = _bank_features(bank, pairs)
     target = target.to(memory_format=torch.channels_last)
     return teach(
-        fabric, source, target, objective, recipe, make, bank=whole, pairs=len(pairs), seed=seed, session=session
-    )
+        fabric, source, target, objective, recipe, make, bank=whole, pairs=len(pairs), seed=seed, session=session,
+        title=title,
+    )  # fmt: skip
 
 
 def _bank_features(bank: FeatureBank, pairs: Pairs) -> Features:
     """The bank in the order that objectives are promised: pairs first, unpaired source rows after them."""
     order = np.concatenate([pairs.source, pairs.unpaired])
     whole = bank.whole()
+    maps = None if bank.maps is None else torch.from_numpy(bank.maps[0])
     if not np.array_equal(order, np.arange(len(order))):  # the usual order stays memory-mapped
         whole = whole[torch.from_numpy(order)]
+        maps = None if maps is None else maps[torch.from_numpy(order)]
     if pairs.further is not None:
         whole = torch.cat([whole, pairs.further])
     group = torch.from_numpy(np.concatenate([pairs.group, pairs.unpaired_group]))
-    return Features(pooled=whole, index=torch.arange(len(whole)), group=group)
+    return Features(pooled=whole, dense=maps, index=torch.arange(len(whole)), group=group)

@@ -1,245 +1,229 @@
-"""Step 3: what few labels of the target modality are worth, on the frozen encoder and from scratch."""
+"""Step 3 on a frozen encoder: linear evaluation and nearest neighbours, on features computed once."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.digest import digest, list_digest, raw_digest
 from ..data.seeds import seeded
-from ..data.views import Views
-from ..errors import DataError
 from ..interfaces.encoder import Encoder, Features
-from ..interfaces.loader import Sample
 from ..interfaces.task import Task
+from .labelled import Labelled, Splits
+from .scoring import Draw, Scores, judge, primary, summarise
 
 L2_STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3)
 """Candidates for the linear head's penalty on unit-variance features, strongest first; chosen on val."""
-BOOTSTRAPS = 200
+NEIGHBOURS = (1, 5, 20)
+"""Candidates for the number of nearest neighbours; chosen on val."""
+CHUNK = 64
+"""So many samples' maps go through a head at a time."""
+Subsets = Mapping[str, Sequence[np.ndarray]]
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """One split for step 3: views of one modality that have the task's target."""
+class Frozen(NamedTuple):
+    """(n, …) features of some samples, part by part: pooled first, then what else the task's head reads."""
 
-    views: Views
-    rows: np.ndarray
-    targets: Tensor
-    strata: tuple[int | None, ...]
-    keys: tuple[str, ...]
+    parts: tuple[Tensor, ...]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.parts[0])
 
-    def batches(self) -> Iterator[Tensor]:
-        """Whole pictures, ready for an encoder, in the order of ``targets``."""
-        return self.views.chunks(rows=self.rows)
+    def at(self, rows: Tensor) -> Frozen:
+        """The features of some samples."""
+        return Frozen(tuple(part[rows] for part in self.parts))
 
-
-def labelled(samples: Sequence[Sample], views: Views, task: Task) -> Labelled:
-    """The views whose samples carry the task's target; positions, targets and classes."""
-    rows, targets = [], []
-    for position, row in enumerate(views.decoded.rows.tolist()):
-        if (value := samples[row].targets.get(task.target_name)) is not None:
-            rows.append(position)
-            targets.append(task.target(value))
-    if not rows:
-        raise DataError(f"no sample of this split has a {task.target_name!r}")
-    keys = tuple(samples[views.decoded.rows[row]].key for row in rows)
-    return Labelled(views, np.asarray(rows), torch.stack(targets), tuple(map(task.stratum, targets)), keys)
+    def features(self, start: int = 0, stop: int | None = None) -> Features:
+        """As an encoder gives them; the last map of several is the dense one."""
+        pooled, *maps = (part[start:stop] for part in self.parts)
+        return Features(pooled=pooled, dense=maps[-1] if maps else None, pyramid=tuple(maps[:-1]) or None)
 
 
-@dataclass(frozen=True)
-class Splits:
-    """Train, val and test of one modality and task, and the classes' names."""
-
-    train: Labelled
-    val: Labelled
-    test: Labelled
-    classes: tuple[str, ...] | None
-
-    @property
-    def digest(self) -> str:
-        """Of every view and target: scores of other data are other scores."""
-        parts = (self.train, self.val, self.test)
-        return digest(
-            [
-                [
-                    p.views.decoded.digest,
-                    p.views.size,
-                    p.rows.tolist(),
-                    list_digest(p.keys),
-                    raw_digest(p.targets.numpy()),
-                ]
-                for p in parts
-            ]
-        )
+def parts_of(features: Features, task: Task) -> tuple[Tensor, ...]:
+    """Pooled features, and the maps that the task's head reads, fine to coarse."""
+    needs = task.needs | ({"dense", "pyramid"} if task.spatial else set())
+    pyramid = (features.pyramid or ()) if "pyramid" in needs else ()
+    dense = (features.dense,) if features.dense is not None and needs else ()
+    return (features.pooled, *pyramid, *dense)
 
 
 @dataclass(frozen=True)
-class Scores:
-    """One encoder under one protocol and label budget.
+class Cached:
+    """What an encoder says of each split, and the training features' mean and deviation, channel by channel.
 
-    Attributes:
-        metrics: Means over label draws, in [0, 1].
-        intervals: 95 % intervals of those means, by bootstrap over test samples and label draws.
-        replicates: (BOOTSTRAPS,) of the primary metric, paired between encoders by their common seed.
-        per_draw: The primary metric of each draw.
-        head: The head of the first draw.
-        encoder: The encoder trained with it, where one was.
-        predictions: The first draw's, for the test split.
-        val: Mean of the primary metric on val, at what was picked there: for tuning, as it is optimistic.
-        chosen: What was picked on val in each draw.
+    ``place`` finds a training row among ``train``, which holds only rows that some label subset has.
     """
 
-    n_train: int
-    n_test: int
-    draws: int
-    metrics: Mapping[str, float]
-    intervals: Mapping[str, tuple[float, float]]
-    replicates: Tensor
-    per_draw: tuple[float, ...]
-    head: nn.Module
-    predictions: Mapping[str, Tensor]
-    val: float = 0.0
-    chosen: tuple[float, ...] = ()
-    encoder: Encoder | None = field(default=None)
-
-
-class Draw(NamedTuple):
-    """One label subset: the head, its output for the test split, what was picked on val, and the score there."""
-
-    head: nn.Module
-    output: Tensor
-    chosen: float
-    val: float
-
-
-class Standardised(nn.Module):
-    """A head behind the features' standardisation (their training mean and deviation, no labels used)."""
-
-    def __init__(self, head: nn.Module, mean: Tensor, std: Tensor) -> None:
-        super().__init__()
-        self.head = head
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
-
-    def forward(self, features: Features) -> Tensor:
-        pooled = (features.pooled - self.mean) / self.std
-        output: Tensor = self.head(Features(pooled=pooled))
-        return output
+    train: Frozen
+    val: Frozen
+    test: Frozen
+    place: Tensor
+    mean: tuple[Tensor, ...]
+    std: tuple[Tensor, ...]
 
 
 @torch.no_grad()
-def pooled_features(encoder: Encoder, part: Labelled) -> Tensor:
-    """(n, D) float32 on the CPU, encoder in eval mode, whole pictures."""
+def cached(encoder: Encoder, task: Task, splits: Splits, subsets: Subsets) -> Cached:
+    """Features of whole pictures, float32 on the CPU. The mean and deviation are those of all training views."""
     encoder.eval()
-    return torch.cat([encoder(batch).pooled.float().cpu() for batch in part.batches()])
+    wanted = np.unique(np.concatenate([rows for draws in subsets.values() for rows in draws]))
+    place = torch.full((len(splits.train),), -1)
+    place[wanted] = torch.arange(len(wanted))
+    kept: list[tuple[Tensor, ...]] = []
+    moments: list[list[Tensor]] = []  # one list a batch, one (3, channels) tensor a part
+    start = 0
+    for parts in _batches(encoder, task, splits.train):
+        moments.append([_moments(part) for part in parts])
+        here = (place[start : start + len(parts[0])] >= 0).nonzero().flatten()
+        kept.append(tuple(part[here] for part in parts))
+        start += len(parts[0])
+    counts, sums, squares = zip(*(torch.stack(part).sum(0) for part in zip(*moments, strict=True)), strict=True)
+    mean = [total / count for total, count in zip(sums, counts, strict=True)]
+    std = [(s / n - m.square()).clamp_min(0).sqrt() for s, n, m in zip(squares, counts, mean, strict=True)]
+    return Cached(
+        _together(kept),
+        _together(_batches(encoder, task, splits.val)),
+        _together(_batches(encoder, task, splits.test)),
+        place,
+        tuple(each.float() for each in mean),
+        tuple(each.float() + 1e-6 for each in std),
+    )
 
 
-def linear(
-    encoder: Encoder, task: Task, splits: Splits, subsets: Mapping[str, Sequence[np.ndarray]], seed: int
-) -> dict[str, Scores]:
-    """Linear evaluation of a frozen encoder for each label budget, each averaged over its subsets.
+def _moments(part: Tensor) -> Tensor:
+    """(n, channels, …) -> (3, channels) float64: count, sum and sum of squares."""
+    flat = part.transpose(0, 1).flatten(1).double()
+    return torch.stack([torch.full((len(flat),), flat.shape[1], dtype=flat.dtype), flat.sum(1), flat.square().sum(1)])
+
+
+def _batches(encoder: Encoder, task: Task, part: Labelled) -> Iterator[tuple[Tensor, ...]]:
+    for batch in part.batches():
+        yield tuple(each.float().cpu() for each in parts_of(encoder(batch), task))
+
+
+def _together(batches: Iterator[tuple[Tensor, ...]] | list[tuple[Tensor, ...]]) -> Frozen:
+    return Frozen(tuple(torch.cat(parts) for parts in zip(*batches, strict=True)))
+
+
+class Standardised(nn.Module):
+    """A head behind the features' standardisation, channel by channel (no labels used)."""
+
+    def __init__(self, head: nn.Module, mean: Sequence[Tensor], std: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.head, self.parts = head, len(mean)
+        for number, (centre, spread) in enumerate(zip(mean, std, strict=True)):
+            self.register_buffer(f"mean{number}", centre)
+            self.register_buffer(f"std{number}", spread)
+
+    def forward(self, features: Features) -> Tensor:
+        given = [features.pooled, *(features.pyramid or ()), *([] if features.dense is None else [features.dense])]
+        parts = []
+        for number, part in enumerate(given[: self.parts]):
+            mean, std = (
+                buffer.view(-1, *[1] * (part.ndim - 2))
+                for buffer in (self.get_buffer(f"mean{number}"), self.get_buffer(f"std{number}"))
+            )
+            parts.append((part - mean) / std)
+        output: Tensor = self.head(Frozen(tuple(parts)).features())
+        return output
+
+
+def linear(encoder: Encoder, task: Task, splits: Splits, subsets: Subsets, seed: int) -> Iterator[tuple[str, Scores]]:
+    """Linear evaluation of a frozen encoder for each label budget in turn, each averaged over its subsets.
 
     Features are computed once. The penalty is chosen on val in each draw. The encoder is left bit for bit as it was.
     """
-    train, val, test = (pooled_features(encoder, part) for part in (splits.train, splits.val, splits.test))
-    mean, std = train.mean(0), train.std(0) + 1e-6
+    known = cached(encoder, task, splits, subsets)
 
     def one_draw(rows: np.ndarray) -> Draw:
-        chosen = torch.from_numpy(rows)
+        train, targets = known.train.at(known.place[rows]), splits.train.targets.at(rows)
         best: tuple[float, nn.Module, float] | None = None
-        head = Standardised(fresh_head(task, encoder, splits, seed), mean, std)
+        head = Standardised(fresh_head(task, encoder, splits, seed), known.mean, known.std)
         for strength in L2_STRENGTHS:
-            _solve(head, task, train[chosen], splits.train.targets[chosen], strength)
-            score = primary(task, splits, head(Features(pooled=val)), splits.val.targets)
+            _solve(head, task, train, targets, strength)
+            score = primary(task, splits, judge(task, splits, splits.val, _outputs(head, known.val)))
             if best is None or score > best[0]:
                 best = (score, copy.deepcopy(head), strength)
         assert best is not None
-        return Draw(best[1], best[1](Features(pooled=test)).detach(), best[2], best[0])
+        return Draw(best[1], judge(task, splits, splits.test, _outputs(best[1], known.test)), best[2], best[0])
 
-    return {
-        budget: summarise(task, splits, [one_draw(rows) for rows in draws], draws, seed)
-        for budget, draws in subsets.items()
-    }
+    for budget, draws in subsets.items():
+        yield budget, summarise(task, splits, [one_draw(rows) for rows in draws], draws, seed)
 
 
-def _solve(head: Standardised, task: Task, pooled: Tensor, targets: Tensor, strength: float) -> None:
+def _outputs(head: nn.Module, frozen: Frozen) -> Iterator[Tensor]:
+    with torch.no_grad():
+        for start in range(0, len(frozen), CHUNK):
+            yield head(frozen.features(start, start + CHUNK))
+
+
+def _solve(head: nn.Module, task: Task, frozen: Frozen, targets: Tensor, strength: float) -> None:
     """Minimise the task's loss plus strength/2·‖w‖² by L-BFGS, from where the head stands (a stronger penalty's)."""
     weights = [p for p in head.parameters() if p.requires_grad]
     optimizer = torch.optim.LBFGS(weights, lr=1.0, max_iter=40, tolerance_grad=1e-4, line_search_fn="strong_wolfe")
+    chunk = CHUNK if task.spatial else len(frozen)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
         penalty = sum((p.square().sum() for p in weights if p.ndim > 1), torch.zeros(()))
-        loss = task.loss(head(Features(pooled=pooled)), targets) + strength / 2 * penalty
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        total: Tensor = strength / 2 * penalty
+        total.backward()  # type: ignore[no-untyped-call]
+        for start in range(0, len(frozen), chunk):
+            part = targets[start : start + chunk]
+            loss = task.loss(head(frozen.features(start, start + chunk)), part) * len(part) / len(frozen)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total = total.detach() + loss.detach()
+        return total
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
 
 
 def fresh_head(task: Task, encoder: Encoder, splits: Splits, seed: int) -> nn.Module:
-    """The task's head, its weights from ``seed``."""
+    """The task's head for frozen encoders, its weights from ``seed``."""
     with seeded(seed):
         return task.head(encoder, splits.classes)
 
 
-def primary(task: Task, splits: Splits, output: Tensor, targets: Tensor) -> float:
-    """The task's primary metric of some outputs."""
-    return measure(task, splits, output, targets)[task.primary]
+def nearest_neighbours(
+    encoder: Encoder, task: Task, splits: Splits, subsets: Subsets, seed: int
+) -> Iterator[tuple[str, Scores]]:
+    """Votes of the nearest labelled samples by cosine, each worth exp(cosine/0.07); their number is chosen on val.
+
+    Outputs are log shares of the votes, (n, classes). After Wu et al., arXiv 1805.01978, section 3.4.
+    """
+    known = cached(encoder, task, splits, subsets)
+    strata = torch.tensor([-1 if stratum is None else stratum for stratum in splits.train.strata])
+    classes = len(splits.classes) if splits.classes else int(strata.max()) + 1
+
+    def unit(frozen: Frozen) -> Tensor:
+        return F.normalize((frozen.parts[0] - known.mean[0]) / known.std[0], dim=1)
+
+    train, val, test = unit(known.train), unit(known.val), unit(known.test)
+
+    def one_draw(rows: np.ndarray) -> Draw:
+        near, labels = train[known.place[rows]], strata[rows]
+        best: tuple[float, int] | None = None
+        for count in sorted({min(count, len(rows)) for count in NEIGHBOURS}):
+            votes = _votes(val, near, labels, count, classes)
+            score = primary(task, splits, judge(task, splits, splits.val, [votes]))
+            if best is None or score > best[0]:
+                best = (score, count)
+        assert best is not None
+        votes = _votes(test, near, labels, best[1], classes)
+        return Draw(nn.Identity(), judge(task, splits, splits.test, [votes]), float(best[1]), best[0])
+
+    for budget, draws in subsets.items():
+        yield budget, summarise(task, splits, [one_draw(rows) for rows in draws], draws, seed)
 
 
-@torch.no_grad()
-def measure(task: Task, splits: Splits, output: Tensor, targets: Tensor) -> dict[str, float]:
-    """All of the task's metrics of some outputs."""
-    metrics = task.metrics(splits.classes)
-    metrics.update(output, targets)
-    return {name: float(value) for name, value in metrics.compute().items()}
-
-
-def summarise(
-    task: Task,
-    splits: Splits,
-    draws: Sequence[Draw],
-    subsets: Sequence[np.ndarray],
-    seed: int,
-    encoder: Encoder | None = None,
-) -> Scores:
-    """Means over draws, and their intervals: draws and test samples are both resampled, with a common seed."""
-    targets = splits.test.targets
-    each = [measure(task, splits, draw.output, targets) for draw in draws]
-    outputs = torch.stack([draw.output for draw in draws])
-    generator = torch.Generator().manual_seed(seed)
-    replicates: dict[str, list[float]] = {name: [] for name in each[0]}
-    for _ in range(BOOTSTRAPS):
-        picked = torch.randint(len(draws), (len(draws),), generator=generator)
-        rows = torch.randint(len(targets), (len(targets),), generator=generator)
-        resampled = outputs[picked][:, rows].flatten(0, 1)
-        values = measure(task, splits, resampled, targets[rows].repeat(len(draws), *[1] * (targets.ndim - 1)))
-        for name, value in values.items():
-            replicates[name].append(value)
-    ends = {name: np.quantile(values, [0.025, 0.975]) for name, values in replicates.items()}
-    return Scores(
-        n_train=round(float(np.mean([len(rows) for rows in subsets]))),
-        n_test=len(targets),
-        draws=len(draws),
-        metrics={name: float(np.mean([one[name] for one in each])) for name in each[0]},
-        intervals={name: (float(low), float(high)) for name, (low, high) in ends.items()},
-        replicates=torch.tensor(replicates[task.primary]),
-        per_draw=tuple(one[task.primary] for one in each),
-        head=draws[0].head,
-        predictions=task.predict(outputs[0]),
-        val=float(np.mean([draw.val for draw in draws])),
-        chosen=tuple(draw.chosen for draw in draws),
-        encoder=encoder,
-    )
+def _votes(queries: Tensor, near: Tensor, labels: Tensor, count: int, classes: int) -> Tensor:
+    """(n, D), (m, D), (m,) -> (n, classes) log shares of the votes of the ``count`` nearest."""
+    cosines, which = (queries @ near.T).topk(count, dim=1)
+    shares = torch.zeros(len(queries), classes).scatter_add_(1, labels[which], (cosines / 0.07).softmax(dim=1))
+    return (shares + 1e-6).log()

@@ -52,6 +52,7 @@ def pretrain(
     *,
     seed: int,
     session: Session,
+    title: str = "1 pretrain source",
 ) -> History:
     """Train ``encoder`` in place on two random views of each sample; its head is thrown away."""
     count = len(views)
@@ -66,7 +67,7 @@ def pretrain(
     make = _two_views(views.at(config.crop_size or max(16, views.size * 2 // 3)), config, seed)
     with seeded(seed):
         module = Contrast(encoder, objective).to(memory_format=torch.channels_last)
-    return fit(fabric, module, plan, make, seed=seed, session=session, title="1 pretrain source")
+    return fit(fabric, module, plan, make, seed=seed, session=session, title=title)
 
 
 def _two_views(

@@ -101,17 +101,23 @@ def fit(
     seed: int = 0,
     after_step: Callable[[], None] = lambda: None,
     after_epoch: Callable[[], Mapping[str, float]] = dict,
+    enough: Callable[[], bool] = lambda: False,
+    scales: Mapping[str, float] | None = None,
 ) -> History:
     """Minimise ``module(*args)`` over ``batches(epoch)``, which yields (number of samples, args).
 
     Everything random in an epoch must follow from ``seed`` and its number alone; a resumed training then goes on as
     an uninterrupted one would.
 
+    Args:
+        enough: Asked after each epoch; True ends the training early.
+        scales: Parameter name -> its share of the learning rate; others take all of it.
+
     Raises:
         CmcdError: The loss is not finite; the last checkpoint stays.
     """
     fused = fabric.device.type in ("cpu", "cuda")
-    optimizer = torch.optim.AdamW(_groups(module, plan.weight_decay), lr=plan.lr, fused=fused)
+    optimizer = torch.optim.AdamW(_groups(module, plan.weight_decay, scales or {}), lr=plan.lr, fused=fused)
     history = History()
     if session.store and (found := session.store.latest(session.digest)):
         _restore(module, optimizer, *found)
@@ -127,7 +133,7 @@ def fit(
             torch.manual_seed(batch_seed(seed, epoch, DROPOUT))
             for number, (count, args) in enumerate(batches(epoch)):
                 for group in optimizer.param_groups:
-                    group["lr"] = plan.lr_at(epoch * plan.steps_per_epoch + number)
+                    group["lr"] = group["share"] * plan.lr_at(epoch * plan.steps_per_epoch + number)
                 loss = wrapped(*args)
                 fast.zero_grad()
                 fabric.backward(loss)
@@ -147,6 +153,8 @@ def fit(
             if session.store:
                 meta = {"digest": session.digest, "losses": history.losses}
                 session.store.save(epoch + 1, _state(module, optimizer), meta)
+            if enough():
+                break
     return history
 
 
@@ -166,12 +174,15 @@ def steps_an_epoch(count: int, batch_size: int) -> int:
     return max(1, min(math.ceil(count / batch_size), count // 2))
 
 
-def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """No decay on biases, normalisation and temperatures."""
-    trained = [p for p in module.parameters() if p.requires_grad]
+def _groups(module: nn.Module, weight_decay: float, scales: Mapping[str, float]) -> list[dict[str, Any]]:
+    """One group a learning rate and decay; no decay on biases, normalisation and temperatures."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((scales.get(name, 1.0), parameter.ndim > 1), []).append(parameter)
     return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": parameters, "share": share, "weight_decay": weight_decay if decays else 0.0}
+        for (share, decays), parameters in sorted(groups.items(), key=lambda item: (-item[0][0], not item[0][1]))
     ]
 
 

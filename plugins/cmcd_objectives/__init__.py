@@ -77,6 +77,13 @@ def build_dense_cmd(options: state_options.DenseCmdOptions, widths: Widths) -> O
     return DenseCmd(options, widths)
 
 
+def build_dense_plain(name: str, options: state_options.DenseOptions, widths: Widths) -> Objective:
+    """An objective that compares place by place."""
+    from .dense_plain import DensePlain
+
+    return DensePlain(name, options, widths)
+
+
 def build_plain(name: str, options: Options, widths: Widths) -> Objective:
     """An objective that is one formula."""
     from .plain import Plain
@@ -148,6 +155,14 @@ def cmcd_objectives() -> list[ObjectivePlugin[Any]]:
             summary="CMD among the places of each picture, on dense maps (LightlyTrain's local term, 2025).",
             options=state_options.DenseCmdOptions,
             build=build_dense_cmd,
+        ),
+        *(
+            ObjectivePlugin(name=name, summary=summary, options=options, build=partial(build_dense_plain, name))
+            for name, summary, options in (
+                ("dense_l2", "l2 at every place of the dense maps.", state_options.DenseOptions),
+                ("dense_cosine", "Cosine distance at every place of the dense maps.", state_options.DenseOptions),
+                ("dense_cmc", "CMC among sampled places of the dense maps.", state_options.DenseCmcOptions),
+            )
         ),
         plain_plugin(
             "cwcl",

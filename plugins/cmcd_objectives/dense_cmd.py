@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cmcd_core import Features, Objective, Widths
 
+from .cells import maps_on_one_grid, tokens, valid_cells
 from .functional.candidates import log_softmax, softmax
 from .functional.operands import lift, positive, similarity, unit
 from .means import Means, weighted_mean
@@ -31,26 +32,14 @@ class DenseCmd(Objective):
 
     def forward(self, source: Features, target: Features) -> Tensor:
         """Loss of a batch of pairs with dense maps on one grid."""
-        if source.dense is None or target.dense is None:
-            raise ValueError("dense_cmd needs the dense maps of both sides")
-        if source.dense.shape[2:] != target.dense.shape[2:]:
-            raise ValueError(
-                f"dense_cmd needs one grid: got {tuple(source.dense.shape[2:])} and {tuple(target.dense.shape[2:])}"
-            )
-        a, b = _tokens(source.dense), _tokens(target.dense)
-        valid = self._valid(source.valid, a) & self._valid(target.valid, a)
+        a, b = (tokens(side) for side in maps_on_one_grid("dense_cmd", source, target))
+        valid = valid_cells(source, target, a, self.options.min_valid)
         weight = about(source, target, group_aware=False).weight
         loss = masked_dense_cmd(
             a, b, valid=valid, weight=weight, temperature=self.options.temperature, own=self.options.include_self
         )
         self.means.add(valid_share=valid.float().mean())
         return loss
-
-    def _valid(self, share: Tensor | None, tokens: Tensor) -> Tensor:
-        """(N, T) bool."""
-        if share is None:
-            return tokens.new_ones(tokens.shape[:2]).bool()
-        return share.to(tokens.device).flatten(1) >= self.options.min_valid
 
     def diagnostics(self) -> Mapping[str, float]:
         """``valid_share``: share of the cells that are compared."""
@@ -73,8 +62,3 @@ def masked_dense_cmd(
     if weight is not None:
         anchors = anchors * weight.to(rows)[:, None]
     return weighted_mean(rows, anchors.flatten())
-
-
-def _tokens(dense: Tensor) -> Tensor:
-    """(N, D, h, w) -> (N, h·w, D)."""
-    return dense.flatten(2).transpose(1, 2)

@@ -109,3 +109,20 @@ class DenseCmdOptions(Options):
     min_valid: float = Field(
         0.5, ge=0, le=1, description="Share of valid pixels that a place needs on both sides; others are left out."
     )
+
+
+class DenseOptions(Options):
+    """Options of dense_l2 and dense_cosine."""
+
+    head_layers: CommonHead = 1
+    standardise: SourceMap = DEFAULT_STANDARDISE
+    min_valid: float = Field(
+        0.5, ge=0, le=1, description="Cells with a smaller share of valid pixels (depth holes) are left out."
+    )
+
+
+class DenseCmcOptions(DenseOptions):
+    """Options of dense_cmc."""
+
+    temperature: float = Field(0.1, ge=1e-4, le=100, description="Softmax temperature.")
+    cells: int = Field(8, ge=1, le=4096, description="Cells that are drawn of each picture, each step.")

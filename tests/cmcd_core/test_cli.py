@@ -19,7 +19,8 @@ import cmcd_core
 
 SMALL = [
     "run", "--source", "image", "--target", "depth", "-o", "data.train=80", "-o", "data.val=40", "-o", "data.test=60",
-    "-o", "run.size=32", "--epochs", "2", "--label-draws", "2", "-o", "evaluate.scratch_steps=4",
+    "-o", "run.size=32", "--epochs", "2", "--label-draws", "2",
+    "-o", "evaluate.train_steps=4", "-o", "evaluate.train_epochs=1",
 ]  # fmt: skip
 
 

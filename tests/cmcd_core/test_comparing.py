@@ -25,7 +25,7 @@ BASE: dict[str, Any] = {
     "target": {"name": "depth"},
     "pretrain": {"epochs": 1, "batch_size": 16},
     "distill": {"epochs": 1, "batch_size": 16, "views": 2},
-    "evaluate": {"labels": ["1", "2"], "label_draws": 2, "scratch_steps": 2, "scratch_lrs": [0.01]},
+    "evaluate": {"labels": ["1", "2"], "label_draws": 2, "train_steps": 2, "train_epochs": 1, "scratch_lrs": [0.01]},
     "run": {"device": "cpu", "size": 24, "seed": 3},
 }
 
@@ -33,7 +33,7 @@ BASE: dict[str, Any] = {
 @pytest.fixture(scope="module", autouse=True)
 def few_bootstraps() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cmcd_core.stages.evaluate.BOOTSTRAPS", 20)
+        patch.setattr("cmcd_core.stages.scoring.BOOTSTRAPS", 20)
         yield
 
 
@@ -165,7 +165,8 @@ def test_killed_at_any_moment_it_goes_on(done: tuple[Path, dict[str, Any]], tiny
         "--data", str(tiny_folder), "--objectives", "cmd,cmc", "--seeds", "2", "--labels", "1", "--labels", "2",
         "--label-draws", "2", "--epochs", "1", "--seed", "3", "--device", "cpu", "--out", str(tmp_path / "k"),
         "-o", "pretrain.batch_size=16", "-o", "distill.batch_size=16", "-o", "distill.views=2", "-o", "run.size=24",
-        "-o", "evaluate.scratch_steps=2", "-o", "evaluate.scratch_lrs=[0.01]", "-o", "objective.cmc.temperature=0.1",
+        "-o", "evaluate.train_steps=2", "-o", "evaluate.train_epochs=1", "-o", "evaluate.scratch_lrs=[0.01]",
+        "-o", "objective.cmc.temperature=0.1",
     ]  # fmt: skip
     extra: list[str] = []
     for seconds in (4, 6, 7, 9):

@@ -48,7 +48,7 @@ def config(folder: Path, out: Path, **changed: Any) -> RunConfig:
         "data": str(folder),
         "pretrain": {"epochs": 1, "batch_size": 16},
         "distill": {"epochs": 3, "batch_size": 16, "views": 2},
-        "evaluate": {"labels": ["2"], "label_draws": 2, "scratch_steps": 2, "scratch_lrs": [0.01]},
+        "evaluate": {"labels": ["2"], "label_draws": 2, "train_steps": 2, "train_epochs": 1, "scratch_lrs": [0.01]},
         "run": {"out": str(out), "device": "cpu", "size": 24},
     }
     for key, section in changed.items():
@@ -71,7 +71,7 @@ def logged(folder: Path) -> list[dict]:
 def few_bootstraps() -> Iterator[None]:
     """Intervals from fewer resamples: most of a tiny run's time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cmcd_core.stages.evaluate.BOOTSTRAPS", 20)
+        patch.setattr("cmcd_core.stages.scoring.BOOTSTRAPS", 20)
         yield
 
 

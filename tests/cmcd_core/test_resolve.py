@@ -174,7 +174,7 @@ def test_options_that_are_no_table(resolved: Any) -> None:
     [
         ({"objective": {"expression": "cmd", "cmc": {}}}, "objective.cmc: this run has no such objective"),
         ({"objective": {"expression": "cmd + cmd@b", "cmd@c": {}}}, "objective.cmd@c: this run has no such objective"),
-        ({"task": {"segmentation": {}}}, "task.segmentation: this run has no such task"),
+        ({"task": {"counting": {}}}, "task.counting: this run has no such task"),
     ],
 )
 def test_tables_that_belong_to_nothing(resolved: Any, sections: dict, message: str) -> None:
@@ -223,7 +223,7 @@ def test_the_configuration_is_filled_in(resolved: Any, tiny_folder: Path, tmp_pa
     assert "unit" not in values["target"]  # the data set says it, and another step's may say otherwise
     assert values["data"] == {**values["data"], "loader": "datasets:folder", "root": str(tiny_folder)}
     assert values["objective"]["cmd"]["standardise"] == "center"
-    assert values["plugins"].keys() == {"datasets", "image", "depth", "objectives", "recognition"}
+    assert values["plugins"].keys() == {"datasets", "image", "depth", "objectives", "recognition", "segmentation"}
     assert config.run.out == tmp_path
 
 

@@ -18,13 +18,24 @@ from cmcd_core.cli import main
 Cmcd = Callable[..., tuple[int, str, str]]
 ONE = ["-o", "pretrain.batch_size=16", "-o", "run.size=24", "--device", "cpu", "--epochs"]
 TWO = ["-o", "distill.batch_size=16", "-o", "distill.views=2", "--epochs"]
-THREE = ["--labels", "2", "--label-draws", "2", "-o", "evaluate.scratch_steps=2", "-o", "evaluate.scratch_lrs=[0.01]"]
+THREE = [
+    "--labels",
+    "2",
+    "--label-draws",
+    "2",
+    "-o",
+    "evaluate.train_steps=2",
+    "-o",
+    "evaluate.train_epochs=1",
+    "-o",
+    "evaluate.scratch_lrs=[0.01]",
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_bootstraps() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cmcd_core.stages.evaluate.BOOTSTRAPS", 20)
+        patch.setattr("cmcd_core.stages.scoring.BOOTSTRAPS", 20)
         yield
 
 

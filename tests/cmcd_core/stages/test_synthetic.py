@@ -17,7 +17,8 @@ from cmcd_core import RunConfig, Sample, Widths
 from cmcd_core.catalog import load
 from cmcd_core.data.labels import label_subset
 from cmcd_core.stages.distill import WeightedSum, distill, match_pairs
-from cmcd_core.stages.evaluate import Splits, labelled, linear
+from cmcd_core.stages.evaluate import linear
+from cmcd_core.stages.labelled import Splits, labelled
 from cmcd_core.stages.training import Session
 
 CLASSES, LATENT, DISTRACTORS = 6, 6, 26
@@ -68,10 +69,10 @@ def accuracy(
     parts = {}
     for split, (_, x, labels) in made.items():
         samples = [Sample(str(i), {}, {"label": int(label)}) for i, label in enumerate(labels)]
-        parts[split] = labelled(samples, small.views(x, "b"), task)
+        parts[split] = labelled(samples, small.views(x, "b"), task, tuple("abcdef"), None)
     splits = Splits(parts["train"], parts["val"], parts["test"], tuple("abcdef"))
     subsets = [label_subset(splits.train.strata, "5", draw=draw, seed=0) for draw in range(3)]
-    return linear(target, task, splits, {"5": subsets}, seed=0)["5"].metrics["top1"]
+    return dict(linear(target, task, splits, {"5": subsets}, seed=0))["5"].metrics["top1"]
 
 
 @pytest.mark.parametrize("objective", ["cmd", "cmc"])

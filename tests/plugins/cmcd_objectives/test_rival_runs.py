@@ -23,7 +23,7 @@ EVALUATE = {"labels": ["2"], "label_draws": 1, "baselines": ["none"]}
 @pytest.fixture(scope="module", autouse=True)
 def few_bootstraps():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cmcd_core.stages.evaluate.BOOTSTRAPS", 20)
+        patch.setattr("cmcd_core.stages.scoring.BOOTSTRAPS", 20)
         yield
 
 

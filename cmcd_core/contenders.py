@@ -1,0 +1,96 @@
+"""The encoders that step 3 compares: the distilled one, and what it should beat."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .encoders import blueprint, start_from
+from .interfaces.encoder import Encoder, Features
+from .workbench import Side, Workbench, frozen
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One encoder under a name of result.json.
+
+    Attributes:
+        encoder: In eval mode, without gradients; None: there is no encoder but the trained one (scratch).
+        side: Whose views it sees.
+        size: Side in pixels of what it sees; None: as everyone on its side.
+        start: A trainable copy, from a seed, for fine-tuning; None: it is not fine-tuned.
+    """
+
+    name: str
+    encoder: Encoder
+    side: Side = "target"
+    size: int | None = None
+    start: Callable[[int], Encoder] | None = None
+
+
+def contenders(
+    bench: Workbench, target: Encoder, source: Encoder | None, baselines: Mapping[str, Encoder]
+) -> list[Contender]:
+    """The distilled encoder first; then its random twin, the baselines' encoders, and the source's.
+
+    Args:
+        baselines: Encoders that were trained to be compared with, by name.
+    """
+    wanted = bench.resolved.config.evaluate.baselines
+    untrained = frozen(bench, twin(bench, target, bench.seed_for("student")))
+    out = [Contender("distilled", target, start=trainable(target)), Contender("untrained", untrained)]
+    out += [Contender(name, encoder, start=trainable(encoder)) for name, encoder in baselines.items()]
+    if source is None:
+        return out
+    if "source" in wanted:
+        size = bench.source_size if bench.target.modality.spatial else None
+        on_target = frozen(bench, AsItIs(source, bench.target.modality.channels))
+        out.append(Contender("source", on_target, size=size, start=_from_source(bench, source)))
+    return [*out, Contender("source", source, side="source")]
+
+
+def trainable(encoder: Encoder) -> Callable[[int], Encoder]:
+    """Copies of an encoder whose weights can change; the seed does not matter."""
+    return lambda seed: copy.deepcopy(encoder).requires_grad_(True)
+
+
+def twin(bench: Workbench, target: Encoder, seed: int) -> Encoder:
+    """An encoder of ``target``'s architecture with random weights."""
+    arguments = blueprint(target)
+    return bench.encoder(bench.target, arguments.pop("architecture", None), arguments, seed, bench.size)
+
+
+def _from_source(bench: Workbench, source: Encoder) -> Callable[[int], Encoder]:
+    """Encoders of the target modality that start from the source's weights."""
+
+    def start(seed: int) -> Encoder:
+        arguments = blueprint(source)
+        encoder = bench.encoder(bench.target, arguments.pop("architecture", None), arguments, seed, bench.source_size)
+        start_from(encoder, source)
+        return encoder
+
+    return start
+
+
+class AsItIs(Encoder):
+    """The source encoder on another modality's input: channels are repeated, or averaged and repeated.
+
+    Args:
+        source: The encoder.
+        channels: Of the other modality.
+    """
+
+    def __init__(self, source: Encoder, channels: int) -> None:
+        super().__init__()
+        self.source, self.channels = source, channels
+        self.dim, self.dense_dim, self.pyramid_dims = source.dim, source.dense_dim, source.pyramid_dims
+
+    def forward(self, x: Tensor) -> Features:
+        if x.shape[1] != self.source.channels:
+            x = x.mean(1, keepdim=True).expand(-1, self.source.channels, -1, -1)
+        features: Features = self.source(x.contiguous(memory_format=torch.channels_last))
+        return features

@@ -1,0 +1,119 @@
+"""What a run draws of its evaluations: the distilled encoder's predictions, and the label-efficiency curve."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .data.decoded import decode_one
+from .errors import DataError
+from .files import write_text
+from .interfaces.loader import Sample
+from .report.compare_plot import compare_plot
+from .report.pictures import Shown, confusion_matrix, mask_sheet, mistakes_sheet
+from .run_folder import RunFolder
+from .workbench import Side, Workbench
+
+MISTAKES, MASKS = 8, 6
+SIDE = 128
+"""Pixels of a picture on a sheet."""
+CURVE = "label-efficiency"
+
+
+def draw_predictions(bench: Workbench, folder: Path) -> None:
+    """The pictures of one evaluation, from its predictions.npz; none where its task is neither of classes nor masks.
+
+    Args:
+        folder: ``evaluations/<n>/``.
+    """
+    with np.load(folder / "predictions.npz", allow_pickle=False) as file:
+        found = {name: file[name] for name in file.files}
+    classes = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+    samples = {sample.key: sample for sample in bench.samples("evaluate", "test")}
+    if {"class", "probability"} <= found.keys() and classes:
+        confusion_matrix(found["target"], found["class"], classes, folder / "confusion.png")
+        _mistakes(bench, samples, found, classes, folder / "mistakes.png")
+    elif "mask" in found and classes:
+        chosen = np.linspace(0, len(found["key"]) - 1, min(MASKS, len(found["key"]))).round().astype(int)
+        shown = [
+            Shown(key, _pictures(bench, samples[key]), truth=found["target"][row], predicted=found["mask"][row])
+            for row, key in ((int(row), str(found["key"][row])) for row in chosen)
+        ]
+        highest = int(found["target"].max())
+        mask_sheet(shown, classes, highest if highest >= len(classes) else -1, folder / "sheet.png")
+
+
+def _mistakes(
+    bench: Workbench,
+    samples: Mapping[str, Sample],
+    found: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    path: Path,
+) -> None:
+    """The wrong predictions with the highest probability; no picture where there is no mistake."""
+    wrong = np.flatnonzero(found["class"] != found["target"])
+    sureness = found["probability"].max(axis=1)
+    worst = wrong[np.argsort(-sureness[wrong], kind="stable")][:MISTAKES]
+    shown = []
+    for row in worst.tolist():
+        key, truth, taken = str(found["key"][row]), classes[found["target"][row]], classes[found["class"][row]]
+        title = f"is {truth[:14]}\ntaken for {taken[:14]}\n{sureness[row]:.0%} sure"
+        shown.append(Shown(key, _pictures(bench, samples[key]), title))
+    if shown:
+        mistakes_sheet(shown, path)
+
+
+def _pictures(bench: Workbench, sample: Sample) -> dict[str, np.ndarray]:
+    """Both modalities of a sample, where it has them and they can be read."""
+    out: dict[str, np.ndarray] = {}
+    sides: tuple[Side, ...] = ("source", "target")
+    for side in sides:
+        bound = bench.bound(bench.resolved.places["evaluate"], side)
+        if bound.name not in sample.views:
+            continue
+        try:
+            view = decode_one(sample.key, sample.views[bound.name], bound)
+        except DataError:  # the source may be broken where only the target was needed
+            continue
+        out[bound.name] = bound.modality.picture(bound.modality.resize(view, SIDE) if bound.modality.spatial else view)
+    return out
+
+
+def draw_curve(folder: RunFolder, entries: Sequence[Mapping[str, Any]]) -> None:
+    """``label-efficiency.csv`` and ``.png``: each encoder's metric against the number of labels; nothing where there is
+    one budget."""
+    rows = [
+        {
+            "task": entry["task"],
+            "encoder": f"{entry['encoder']}, {entry['protocol']}",
+            "labels": entry["labels"],
+            "n_train": entry["n_train"],
+            "metric": entry["primary"],
+            "mean": entry["metrics"][entry["primary"]],
+            "interval": entry["intervals"][entry["primary"]],
+            "draws": entry["draws"],
+        }
+        for entry in entries
+        if not (entry["encoder"] == "source" and entry["modality"] != _target(entries))
+    ]
+    if len({row["n_train"] for row in rows}) < 2:
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["task", "encoder", "labels", "n_train", "metric", "mean", "low", "high", "draws"])
+    for row in rows:
+        first = [row[name] for name in ("task", "encoder", "labels", "n_train", "metric", "mean")]
+        writer.writerow([*first, *row["interval"], row["draws"]])
+    write_text(folder.path / f"{CURVE}.csv", text.getvalue())
+    compare_plot({"rows": rows}, folder.path / f"{CURVE}.png")
+
+
+def _target(entries: Sequence[Mapping[str, Any]]) -> str:
+    """The modality that the distilled encoder sees."""
+    return next((str(entry["modality"]) for entry in entries if entry["encoder"] == "distilled"), "")

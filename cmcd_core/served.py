@@ -1,0 +1,99 @@
+"""Which tasks the data serve, and the labelled views for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from .config import Step
+from .data.targets import readable
+from .errors import DataError
+from .interfaces.loader import Split
+from .interfaces.task import Task
+from .resolve import Chosen
+from .stages.labelled import Labelled, Splits, labelled
+from .workbench import Side, Workbench
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+EVALUATE: Step = "evaluate"
+
+
+def unserved(bench: Workbench, task: Task, side: Side = "target") -> DataError | None:
+    """Why the data of step 3 cannot serve a task; None where they can."""
+    place, bound = bench.resolved.places[EVALUATE], bench.bound(bench.resolved.places[EVALUATE], side)
+    for split in SPLITS:
+        samples = bench.samples(EVALUATE, split)
+        if not any(task.target_name in sample.targets for sample in samples):
+            return DataError(
+                f"no sample of the {split} split has a {task.target_name!r}",
+                "Leave --task out to skip it, or name labelled data: -o evaluate.data=FOLDER.",
+            )
+        if not any(task.target_name in sample.targets and bound.name in sample.views for sample in samples):
+            return DataError(f"no {bound.name} view of the {split} split has a {task.target_name!r}")
+    if task.spatial and not bound.modality.spatial:
+        return DataError(
+            f"{bound.name} is no picture, and a {task.target_name!r} is about places", "Take another --task."
+        )
+    if task.spatial and bound.name not in place.loader.aligned:
+        return DataError(
+            f"nobody says that {bound.name} lies on the pixel grid of the {task.target_name!r}",
+            f'If it does: aligned = ["{bound.name}"] in dataset.toml, or -o data.aligned={bound.name}.',
+        )
+    return None
+
+
+def served_tasks(bench: Workbench) -> Iterator[tuple[Chosen, Task]]:
+    """The tasks that step 3 evaluates; the user is told what is left out, and why.
+
+    By default masks are left to ``--task`` where the data have labels too: they ask for finer maps and more time.
+
+    Raises:
+        DataError: A task that the user asked for is not served.
+    """
+    tasks = [(chosen, task, unserved(bench, task)) for chosen, task in bench.tasks()]
+    named = bool(bench.resolved.config.task.names)
+    labelled_too = not named and any(error is None and not task.spatial for _, task, error in tasks)
+    for chosen, task, error in tasks:
+        if error is not None and named:
+            where = bench.resolved.places[EVALUATE].name
+            raise DataError(f"--task {chosen.name}: {error.message} ({where})", error.hint)
+        if error is not None:
+            bench.note(f"step 3 skipped for {chosen.name}: {error.message}")
+        elif task.spatial and labelled_too:
+            bench.note(f"the data have a {task.target_name!r} too, which --task {chosen.name} evaluates")
+        else:
+            yield chosen, task
+
+
+def check_tasks(bench: Workbench) -> None:
+    """Read every target that step 3 will need, before any training.
+
+    Raises:
+        DataError: A task that the user asked for is not served, or a target cannot be read.
+    """
+    for chosen, task in served_tasks(bench):
+        task_splits(bench, "target", chosen, task)
+
+
+def task_splits(bench: Workbench, side: Side, chosen: Chosen, task: Task) -> Splits:
+    """The labelled views of one side.
+
+    Raises:
+        DataError: A target cannot be read, or is of no class.
+    """
+    classes = bench.resolved.places[EVALUATE].loader.classes.get(task.target_name) or _found(bench, task)
+
+    def part(split: Split) -> Labelled:
+        views = bench.views(EVALUATE, side, split)
+        return labelled(bench.samples(EVALUATE, split), views, task, classes, chosen.identity)
+
+    return Splits(part("train"), part("val"), part("test"), tuple(classes) if classes else None)
+
+
+def _found(bench: Workbench, task: Task) -> Sequence[str] | None:
+    """Classes that the data set does not name."""
+    return task.find_classes(
+        readable(task, sample.key, sample.targets[task.target_name])
+        for split in SPLITS
+        for sample in bench.samples(EVALUATE, split)
+        if task.target_name in sample.targets
+    )

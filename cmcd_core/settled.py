@@ -1,0 +1,53 @@
+"""What a run's folder already holds of a step that was finished earlier."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import ConfigError
+from .progress import Progress
+from .run_folder import RunFolder
+
+ELSEWHERE = "Write elsewhere with another --out; more epochs of step 2 alone: --extend."
+
+
+def settled(
+    folder: RunFolder,
+    stage: str,
+    title: str,
+    inputs: str,
+    progress: Progress,
+    epochs: int | None = None,
+    *,
+    extend: bool = False,
+) -> dict[str, Any] | None:
+    """The record of a step that is done; None where it is still to do.
+
+    Args:
+        title: The step, for people.
+        inputs: Digest of all that it is made from.
+        extend: A finished step goes on to more epochs.
+
+    Raises:
+        ConfigError: It was done from other data, options or seed: what is there is not overwritten.
+    """
+    record = folder.finished(stage)
+    if record is None:
+        return None
+    if record["digest"] != inputs:
+        raise ConfigError(
+            f"{folder.path}: its {title} is finished, from other data, options or another seed", ELSEWHERE
+        )
+    if epochs is None or record["epochs"] == epochs:
+        progress.note(f"{title} is done already, from the same data and options")
+        return record
+    if not extend:
+        raise ConfigError(
+            f"{folder.path}: its {title} is finished after {record['epochs']} epochs, not {epochs}", ELSEWHERE
+        )
+    if epochs < record["epochs"]:
+        raise ConfigError(f"--extend: {title} has {record['epochs']} epochs already, and {epochs} were asked for")
+    if folder.checkpoints(stage).latest(inputs) is None:
+        raise ConfigError(f"--extend: {folder.path}/checkpoints holds no readable state of {title}")
+    folder.reopen(stage)
+    return None

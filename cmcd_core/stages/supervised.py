@@ -1,0 +1,174 @@
+"""Step 3 by training whole networks on the same few labels: fine-tuning, and the baseline from scratch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from ..data.geometry import Geometry, draw_geometry
+from ..data.seeds import seeded
+from ..interfaces.encoder import Encoder
+from ..interfaces.task import Task
+from ..interfaces.timm_encoder import TimmEncoder
+from ..progress import Progress
+from .evaluate import CHUNK, Subsets
+from .labelled import Labelled, Splits
+from .scoring import Draw, Judged, Scores, judge, primary, summarise
+from .training import Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
+
+BATCH = 64
+LOOKS = 10
+"""How often a training is scored on val; its best state counts."""
+PATIENCE = 4
+"""A training ends once so many looks in a row brought nothing better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How whole networks are trained on labels.
+
+    Attributes:
+        steps: Optimiser steps at least; more labels get more (``epochs``).
+        epochs: Epochs at least.
+        lrs: Learning rates tried on val in the first draw of each budget.
+        layer_decay: Each earlier layer learns at so many times the rate of the next; 1: all alike.
+        crop_min, flip: Augmentation.
+    """
+
+    steps: int
+    epochs: int
+    lrs: tuple[float, ...]
+    layer_decay: float
+    weight_decay: float
+    crop_min: float
+    flip: bool
+
+
+class Supervised(nn.Module):
+    """Encoder, head and the task's loss."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.encoder, self.head, self.task = encoder, head, task
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        return self.task.loss(self.head(self.encoder(x)), target)
+
+    def judged(self, splits: Splits, part: Labelled) -> Judged:
+        """A split's outputs in eval mode, as the metrics read them."""
+        self.eval()
+        return judge(self.task, splits, part, self._outputs(part))
+
+    def _outputs(self, part: Labelled) -> Iterator[Tensor]:
+        with torch.no_grad():
+            for batch in part.batches(CHUNK):
+                yield self.head(self.encoder(batch))
+
+
+def supervised(
+    fabric: Fabric,
+    start: Callable[[int], Encoder],
+    task: Task,
+    splits: Splits,
+    subsets: Subsets,
+    recipe: Recipe,
+    *,
+    seed: int,
+    progress: Progress,
+    title: str,
+) -> Iterator[tuple[str, Scores]]:
+    """Train encoder and head on each subset. The learning rate is picked on val in the first draw of each budget,
+    the number of steps on val in every draw: the same validation split that tunes the linear heads.
+
+    Args:
+        start: The encoder to start from (a new one, or a copy), from a seed.
+    """
+
+    def one(rows: np.ndarray, lr: float, draw: int) -> tuple[float, Supervised]:
+        encoder = start(seed + draw).to(fabric.device)
+        with seeded(seed + draw):
+            head = task.finetune_head(encoder, splits.classes).to(fabric.device)
+        module = Supervised(encoder, head, task).to(memory_format=torch.channels_last)
+        return _train(fabric, module, splits, rows, lr, recipe, seed + draw)
+
+    for budget, draws in subsets.items():
+        with progress.track(f"{title}, {budget} labels", len(draws) + len(recipe.lrs) - 1) as advance:
+            tried = []
+            for lr in recipe.lrs:
+                tried.append((*one(draws[0], lr, 0), lr))
+                advance(1, f"learning rate {lr:g}")
+            score, first, lr = max(tried, key=lambda item: item[0])
+            results = [Draw(first.head, first.judged(splits, splits.test), lr, score)]
+            for draw, rows in enumerate(draws[1:], start=1):
+                score, module = one(rows, lr, draw)
+                results.append(Draw(module.head, module.judged(splits, splits.test), lr, score))
+                advance(1, f"draw {draw + 1} of {len(draws)}")
+        yield budget, summarise(task, splits, results, draws, seed, encoder=first.encoder)
+
+
+def _train(
+    fabric: Fabric, module: Supervised, splits: Splits, rows: np.ndarray, lr: float, recipe: Recipe, seed: int
+) -> tuple[float, Supervised]:
+    """Train on the labelled rows; return the best val score and the module in that state."""
+    per_epoch = steps_an_epoch(len(rows), BATCH)
+    epochs = max(1, recipe.steps // per_epoch, recipe.epochs)
+    plan = Plan(epochs=epochs, steps_per_epoch=per_epoch, lr=lr, weight_decay=recipe.weight_decay)
+    best: tuple[float, dict[str, Tensor]] | None = None
+    done, since = 0, 0
+
+    def look() -> dict[str, float]:
+        nonlocal best, done, since
+        done += 1
+        if done % max(1, epochs // LOOKS) and done < epochs:
+            return {}
+        score = primary(module.task, splits, module.judged(splits, splits.val))
+        since += 1
+        if best is None or score > best[0]:
+            best, since = (score, copy.deepcopy(module.state_dict())), 0
+        return {}
+
+    fit(
+        fabric, module, plan, lambda epoch: _batches(splits.train, module.task, rows, recipe, seed, epoch),
+        seed=seed, session=Session(), title="supervised", after_epoch=look, enough=lambda: since >= PATIENCE,
+        scales=layer_scales(module.encoder, recipe.layer_decay, "encoder."),
+    )  # fmt: skip
+    assert best is not None
+    module.load_state_dict(best[1])
+    module.eval()
+    return best[0], module
+
+
+def _batches(
+    part: Labelled, task: Task, rows: np.ndarray, recipe: Recipe, seed: int, epoch: int
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """One epoch; masks follow the crops and mirrorings of their views."""
+    for number, chosen in enumerate(shuffled_batches(len(rows), BATCH, seed, epoch)):
+        at, drawn = rows[chosen], batch_seed(seed, epoch, number)
+        geometry: Geometry | None = None
+        if task.spatial:
+            generator = torch.Generator().manual_seed(drawn)
+            geometry = draw_geometry(len(at), generator, area_min=recipe.crop_min, flip=recipe.flip)
+        x = part.views.augmented(part.rows[at], drawn, area_min=recipe.crop_min, flip=recipe.flip, geometry=geometry)
+        targets = part.targets.cropped(at, geometry, part.views.size) if task.spatial else part.targets.at(at)
+        yield len(at), (x, targets.to(x.device))
+
+
+def layer_scales(encoder: Encoder, decay: float, prefix: str = "") -> Mapping[str, float]:
+    """Parameter name -> its share of the learning rate: ``decay`` to the power of the layers after it.
+
+    Layers are timm's own groups; other encoders learn at one rate.
+    """
+    if decay == 1 or not isinstance(encoder, TimmEncoder) or not hasattr(encoder.model, "group_matcher"):
+        return {}
+    from timm.models import group_parameters
+
+    layers: Mapping[str, int] = group_parameters(encoder.model, encoder.model.group_matcher(coarse=False), reverse=True)
+    last = max(layers.values())
+    return {f"{prefix}model.{name}": decay ** (last - layer) for name, layer in layers.items()}

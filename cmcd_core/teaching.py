@@ -1,0 +1,142 @@
+"""Step 2 of one run: a student, the frozen source's features, and an objective, into the run's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .alignment import dense_grid
+from .data.bank import FeatureBank, feature_bank
+from .data.digest import digest, weights_digest
+from .encoders import blueprint, load_encoder, start_from
+from .files import write_json, write_tensors
+from .grammar import Term
+from .interfaces.encoder import Encoder
+from .resolve import Chosen
+from .run_folder import RunFolder
+from .settled import settled
+from .stages import distill as step_two
+from .stages.training import Session
+from .workbench import Workbench, frozen, widths
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One objective to teach by.
+
+    Attributes:
+        stage: Names its checkpoints and its lines of metrics.jsonl.
+        title: The same for people.
+        terms: The weighted sum's parts.
+        where: Folder of the taught encoder, within the run's.
+    """
+
+    stage: str
+    title: str
+    expression: str
+    terms: tuple[tuple[Term, Chosen], ...]
+    where: str
+
+
+def distilled(
+    bench: Workbench, folder: RunFolder, source: Encoder, lesson: Lesson, *, extend: bool = False
+) -> tuple[Encoder, dict[str, Any]]:
+    """A target encoder, taught on unlabelled pairs; one that is there already is not taught again.
+
+    Raises:
+        ConfigError: The folder holds one that was taught otherwise.
+    """
+    config, where = bench.resolved.config.distill, folder.path / lesson.where
+    seed = bench.seed_for("distill")
+    views, source_views = bench.views("distill", "target", "train"), bench.views("distill", "source", "train")
+    weights = [sample.weight for sample in bench.samples("distill", "train")]
+    further = _further_rows(bench, source)
+    pairs = step_two.match_pairs(source_views, views, weights, further)
+    epochs = config.epochs_for(len(pairs))
+    terms = [[term.weight, term.key, chosen.identity] for term, chosen in lesson.terms]
+    recipe = config.model_dump(mode="json", exclude={"data", "epochs"})
+    inputs = digest(
+        [recipe, seed, terms, weights_digest(source), bench.target.identity, views.decoded.digest,
+         source_views.decoded.digest, weights, further.names.tolist() if further else None]
+    )  # fmt: skip
+    if record := settled(folder, lesson.stage, lesson.title, inputs, bench.progress, epochs, extend=extend):
+        return frozen(bench, load_encoder(where)), record["summary"]
+    target = _student(bench, source)
+    objective = step_two.WeightedSum(
+        [(term.weight, term.key, bench.objective(chosen, widths(source, target), seed))
+         for term, chosen in lesson.terms]
+    )  # fmt: skip
+    bank = _bank(bench, source, seed, dense_grid(bench, source, target) if "dense" in objective.needs else None)
+    history = step_two.distill(
+        bench.fabric, source, target, objective, bank, views, pairs, config, epochs, seed=seed,
+        session=Session.within(folder, lesson.stage, inputs, bench.progress), title=f"2 distil by {lesson.expression}",
+    )  # fmt: skip
+    target.save(where)
+    _save_objective(folder.path / "objective" if lesson.where == "target" else where / "objective", objective, lesson)
+    summary = {"epochs": epochs, "loss": history.last, "pairs": len(pairs), "objective": lesson.expression}
+    folder.finish(lesson.stage, inputs, {"epochs": epochs, "summary": summary})
+    return frozen(bench, target), summary
+
+
+def _student(bench: Workbench, source: Encoder) -> Encoder:
+    """The target encoder before distillation."""
+    config, seed = bench.resolved.config.distill, bench.seed_for("student")
+    architecture, model_args = config.student, config.model_args
+    if config.init == "source" and architecture is None:
+        own = blueprint(source)
+        architecture, model_args = own.pop("architecture", None), {**own, **model_args}
+    student = bench.encoder(bench.target, architecture, model_args, seed, bench.size)
+    if config.init == "source":
+        bench.note(start_from(student, source))
+    return student
+
+
+def _bank(bench: Workbench, source: Encoder, seed: int, grid: tuple[int, int] | None) -> FeatureBank:
+    """The frozen source's features of its training views, from the cache or computed now."""
+    config = bench.resolved.config.distill
+    return feature_bank(
+        source,
+        bench.views("distill", "source", "train"),
+        count=config.views,
+        seed=seed,
+        area_min=config.crop_min,
+        flip=config.flip,
+        progress=bench.progress,
+        title="2 source features",
+        grid=grid,
+    )
+
+
+def whole_pictures(bench: Workbench, step: Any, encoder: Encoder) -> Tensor:
+    """(N, D) features of one step's source views, uncropped."""
+    bank = feature_bank(
+        frozen(bench, encoder), bench.views(step, "source", "train"), count=1, seed=0, area_min=1.0, flip=False,
+        progress=bench.progress, title="2 source features, whole",
+    )  # fmt: skip
+    return bank.whole()
+
+
+def _further_rows(bench: Workbench, source: Encoder) -> step_two.Further | None:
+    """Source samples of step 1's data, where those are others than step 2's: further candidates."""
+    places = bench.resolved.places
+    if "pretrain" not in places or places["pretrain"] is places["distill"] or not has_own_source_rows(bench):
+        return None
+    views = bench.views("pretrain", "source", "train")
+    bench.note(f"{len(views)} source samples of {places['pretrain'].name} join step 2's candidates")
+    return step_two.Further(whole_pictures(bench, "pretrain", source), views.decoded.names)
+
+
+def has_own_source_rows(bench: Workbench) -> bool:
+    """Step 1's data hold source samples (a teacher's run may have none there)."""
+    name, train = bench.resolved.source.name, bench.samples("pretrain", "train")
+    return any(name in sample.views for sample in train)
+
+
+def _save_objective(folder: Path, objective: step_two.WeightedSum, lesson: Lesson) -> None:
+    """Heads and temperatures, so that retrieval and distances can be asked for later."""
+    write_tensors(folder / "objective.safetensors", objective.state_dict())
+    parts = [{"weight": term.weight, "key": term.key, **chosen.identity} for term, chosen in lesson.terms]
+    write_json(folder / "objective.json", {"expression": lesson.expression, "terms": parts})
