@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 
@@ -44,10 +45,12 @@ def dense_grid(bench: Workbench, source: Encoder, target: Encoder) -> tuple[int,
         if dense is None or dense.shape[-1] < 1:
             raise ConfigError(f"the objective needs dense features, and the {side} encoder has none")
         shapes.append(dense.shape[-2:])
-    height, width = (min(int(one), int(other)) for one, other in zip(*shapes, strict=True))
+    most = bench.resolved.config.distill.dense_grid or math.inf
+    height, width = (int(min(one, other, most)) for one, other in zip(*shapes, strict=True))
     if height * width < 2:
         raise ConfigError(
             f"dense maps of one place have nothing to compare (pictures of {bench.source_size} and {bench.size} px)",
-            "Raise -o run.size=N (64 gives the default encoders 2 x 2 places), or take a student with a finer map.",
+            "Raise -o run.size=N (64 gives the default encoders 2 x 2 places), or take a finer map: "
+            "-o distill.output_stride=8.",
         )
     return height, width

@@ -58,11 +58,11 @@ def _self_supervised(bench: Workbench, folder: RunFolder) -> tuple[Encoder, dict
     distill = bench.resolved.config.distill
     epochs, seed, where = distill.epochs_for(len(views)), bench.seed_for(SSL), folder.path / "baselines" / SSL
     recipe = config.model_dump(mode="json", exclude={"data", "epochs", "teacher", "teacher_architecture"})
-    student = [distill.student, distill.model_args]
+    student = [distill.student, distill.student_args]
     inputs = digest([recipe, student, seed, bench.size, bench.target.identity, views.decoded.digest])
     if record := settled(folder, f"baseline-{SSL}", f"the baseline {SSL}", inputs, bench.progress, epochs):
         return frozen(bench, load_encoder(where)), record["summary"]
-    encoder = bench.encoder(bench.target, distill.student, distill.model_args, bench.seed_for("student"), bench.size)
+    encoder = bench.encoder(bench.target, distill.student, distill.student_args, bench.seed_for("student"), bench.size)
     assert bench.resolved.contrast is not None
     width = Widths(source=step_one.HEAD_WIDTH, target=step_one.HEAD_WIDTH)
     contrast = bench.objective(bench.resolved.contrast, width, seed)

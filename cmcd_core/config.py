@@ -149,6 +149,10 @@ class DistillConfig(Section):
     data: DataConfig | None = Field(None, description="Where step 2's pairs are; None: [data].")
     student: str | None = Field(None, description="timm architecture of the target encoder; None: a slim ResNet.")
     model_args: dict[str, Any] = Field({}, description="Arguments of that architecture.")
+    output_stride: Literal[8, 16, 32] | None = Field(
+        None, description="Pixels between the cells of the student's last map, by dilation (timm: most residual and "
+        "mobile networks); None: the architecture's own, usually 32."
+    )  # fmt: skip
     init: Literal["source", "random"] = Field("random", description="Start from the source's weights where they fit.")
     epochs: int | None = Field(None, ge=0, description="Epochs; None: about 24,000 samples seen, 18 to 120 epochs.")
     batch_size: int = Field(64, ge=2, description="Pairs an optimiser step, over all processes.")
@@ -159,9 +163,20 @@ class DistillConfig(Section):
     lr: float = Field(5e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     views: int = Field(4, ge=1, le=64, description="Fixed views of each source sample, computed once by the teacher.")
+    dense_grid: int | None = Field(
+        None, ge=2, le=128, description="Most cells a side on which dense maps are compared; None: the coarser map's."
+    )
+    dense_dims: int | None = Field(
+        None, ge=2, description="Principal directions that the cache keeps of the source's dense maps; None: all."
+    )
     crop_min: float = Field(0.4, gt=0, le=1, description="Smallest share of the area that a crop keeps.")
     flip: bool = Field(True, description="Mirror views left-right at random.")
     ema: float = Field(0.99, ge=0, lt=1, description="Decay of the EMA target encoder, where an objective needs one.")
+
+    @property
+    def student_args(self) -> dict[str, Any]:
+        """Arguments of the student's architecture."""
+        return {**self.model_args, **({"output_stride": self.output_stride} if self.output_stride else {})}
 
     def epochs_for(self, count: int) -> int:
         """Epochs for ``count`` pairs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,10 @@ def distilled(
     if record := settled(folder, lesson.stage, lesson.title, inputs, bench.progress, epochs, extend=extend):
         return frozen(bench, load_encoder(where)), record["summary"]
     target = _student(bench, source)
+    about = replace(widths(source, target), source_dense=min(source.dense_dim, config.dense_dims or source.dense_dim))
     objective = step_two.WeightedSum(
-        [(term.weight, term.key, bench.objective(chosen, widths(source, target), seed))
-         for term, chosen in lesson.terms]
-    )  # fmt: skip
+        [(term.weight, term.key, bench.objective(chosen, about, seed)) for term, chosen in lesson.terms]
+    )
     bank = _bank(bench, source, seed, dense_grid(bench, source, target) if "dense" in objective.needs else None)
     history = step_two.distill(
         bench.fabric, source, target, objective, bank, views, pairs, config, epochs, seed=seed,
@@ -84,7 +84,7 @@ def distilled(
 def _student(bench: Workbench, source: Encoder) -> Encoder:
     """The target encoder before distillation."""
     config, seed = bench.resolved.config.distill, bench.seed_for("student")
-    architecture, model_args = config.student, config.model_args
+    architecture, model_args = config.student, config.student_args
     if config.init == "source" and architecture is None:
         own = blueprint(source)
         architecture, model_args = own.pop("architecture", None), {**own, **model_args}
@@ -107,6 +107,7 @@ def _bank(bench: Workbench, source: Encoder, seed: int, grid: tuple[int, int] | 
         progress=bench.progress,
         title="2 source features",
         grid=grid,
+        dims=min(source.dense_dim, config.dense_dims) if grid and config.dense_dims else None,
     )
 
 

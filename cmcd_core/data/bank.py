@@ -26,6 +26,8 @@ from .views import Views
 
 VERSION = 1
 CHUNK = 256
+PCA_SAMPLES = 1024
+"""Pictures whose cells the principal directions come from."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def feature_bank(
     progress: Progress,
     title: str,
     grid: tuple[int, int] | None = None,
+    dims: int | None = None,
 ) -> FeatureBank:
     """Compute the bank of ``count`` views a sample, or find it in the cache.
 
@@ -83,6 +86,8 @@ def feature_bank(
 
     Args:
         grid: Keep dense maps too, pooled to (h, w).
+        dims: Keep so many principal directions of their channels (not centred: cosines stay as they are as nearly as
+            can be); None: all.
 
     Raises:
         ConfigError: The disk has no room for the dense maps.
@@ -91,7 +96,16 @@ def feature_bank(
     bounds = [seed, area_min, flip] if count > 1 else []
     identity = [views.decoded.digest, views.size, str(views.device.type), encoder.card, encoder.arguments]
     address = digest(
-        [VERSION, weights_digest(encoder), repr(encoder), identity, count, bounds, *([grid] if grid else [])]
+        [
+            VERSION,
+            weights_digest(encoder),
+            repr(encoder),
+            identity,
+            count,
+            bounds,
+            *([grid] if grid else []),
+            *([dims] if dims else []),
+        ]
     )
 
     def batch(view: int, rows: np.ndarray) -> Tensor:
@@ -102,8 +116,9 @@ def feature_bank(
     def write(partial: Path) -> None:
         pooled = _array(partial / "pooled.npy", (count, len(views), encoder.dim), np.float32)
         dense = None
+        directions = _directions(encoder, views, grid, dims) if grid and dims else None
         if grid:
-            shape = (count, len(views), encoder.dense_dim, *grid)
+            shape = (count, len(views), dims or encoder.dense_dim, *grid)
             _require_room(partial, shape, progress)
             dense = _array(partial / "dense.npy", shape, np.float16)
         with torch.inference_mode(), progress.track(title, count * len(views)) as advance:
@@ -112,7 +127,10 @@ def feature_bank(
                     features = encoder(batch(view, rows))
                     pooled[view, rows] = features.pooled.float().cpu().numpy()
                     if dense is not None and grid:
-                        dense[view, rows] = F.adaptive_avg_pool2d(features.dense, grid).half().cpu().numpy()
+                        maps = F.adaptive_avg_pool2d(features.dense, grid).float()
+                        if directions is not None:
+                            maps = torch.einsum("nchw,ck->nkhw", maps, directions)
+                        dense[view, rows] = maps.half().cpu().numpy()
                     advance(len(rows), "")
         pooled.flush()
 
@@ -121,6 +139,19 @@ def feature_bank(
     geometries = [_geometry(view, len(views), seed, area_min, flip) for view in range(count)] if grid else []
     followed = Geometry.cat(geometries) if grid else None
     return FeatureBank(np.load(folder / "pooled.npy", mmap_mode="c"), maps, followed)
+
+
+@torch.inference_mode()
+def _directions(encoder: Encoder, views: Views, grid: tuple[int, int], dims: int) -> Tensor:
+    """(D', dims): the leading eigenvectors of the cells' second moments, over whole pictures."""
+    moments = torch.zeros(encoder.dense_dim, encoder.dense_dim, dtype=torch.float64)
+    chosen = np.linspace(0, len(views) - 1, min(PCA_SAMPLES, len(views))).round().astype(np.int64)
+    for start in range(0, len(chosen), CHUNK):
+        features = encoder(views.plain(chosen[start : start + CHUNK]))
+        cells = F.adaptive_avg_pool2d(features.dense, grid).double().cpu().permute(0, 2, 3, 1).flatten(0, 2)
+        moments += cells.T @ cells
+    vectors: Tensor = torch.linalg.eigh(moments).eigenvectors  # ascending
+    return vectors.flip(1)[:, :dims].float().to(views.device)
 
 
 def _chunks(count: int) -> list[np.ndarray]:
@@ -153,5 +184,6 @@ def _require_room(folder: Path, shape: tuple[int, ...], progress: Progress) -> N
     if size > 0.9 * free:
         raise ConfigError(
             f"the dense source maps take {size / 1e9:.1f} GB, and the cache's disk has {free / 1e9:.1f} GB left",
-            "Lower distill.views, or set CMCD_CACHE to a folder on a larger disk.",
+            "Lower distill.dense_dims (principal directions), distill.dense_grid or distill.views, or set CMCD_CACHE "
+            "to a folder on a larger disk.",
         )

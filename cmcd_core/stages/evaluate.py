@@ -16,7 +16,7 @@ from ..data.seeds import seeded
 from ..interfaces.encoder import Encoder, Features
 from ..interfaces.task import Task
 from .labelled import Labelled, Splits
-from .scoring import Draw, Scores, judge, primary, summarise
+from .scoring import Draw, Scores, judge, score, summarise
 
 L2_STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3)
 """Candidates for the linear head's penalty on unit-variance features, strongest first; chosen on val."""
@@ -147,9 +147,9 @@ def linear(encoder: Encoder, task: Task, splits: Splits, subsets: Subsets, seed:
         head = Standardised(fresh_head(task, encoder, splits, seed), known.mean, known.std)
         for strength in L2_STRENGTHS:
             _solve(head, task, train, targets, strength)
-            score = primary(task, splits, judge(task, splits, splits.val, _outputs(head, known.val)))
-            if best is None or score > best[0]:
-                best = (score, copy.deepcopy(head), strength)
+            reached = score(task, splits, splits.val, _outputs(head, known.val))
+            if best is None or reached > best[0]:
+                best = (reached, copy.deepcopy(head), strength)
         assert best is not None
         return Draw(best[1], judge(task, splits, splits.test, _outputs(best[1], known.test)), best[2], best[0])
 
@@ -211,9 +211,9 @@ def nearest_neighbours(
         best: tuple[float, int] | None = None
         for count in sorted({min(count, len(rows)) for count in NEIGHBOURS}):
             votes = _votes(val, near, labels, count, classes)
-            score = primary(task, splits, judge(task, splits, splits.val, [votes]))
-            if best is None or score > best[0]:
-                best = (score, count)
+            reached = score(task, splits, splits.val, [votes])
+            if best is None or reached > best[0]:
+                best = (reached, count)
         assert best is not None
         votes = _votes(test, near, labels, best[1], classes)
         return Draw(nn.Identity(), judge(task, splits, splits.test, [votes]), float(best[1]), best[0])

@@ -20,7 +20,7 @@ from ..interfaces.timm_encoder import TimmEncoder
 from ..progress import Progress
 from .evaluate import CHUNK, Subsets
 from .labelled import Labelled, Splits
-from .scoring import Draw, Judged, Scores, judge, primary, summarise
+from .scoring import Draw, Judged, Scores, judge, score, summarise
 from .training import Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
 BATCH = 64
@@ -64,9 +64,10 @@ class Supervised(nn.Module):
     def judged(self, splits: Splits, part: Labelled) -> Judged:
         """A split's outputs in eval mode, as the metrics read them."""
         self.eval()
-        return judge(self.task, splits, part, self._outputs(part))
+        return judge(self.task, splits, part, self.outputs(part))
 
-    def _outputs(self, part: Labelled) -> Iterator[Tensor]:
+    def outputs(self, part: Labelled) -> Iterator[Tensor]:
+        """The head's output for a split, batch by batch."""
         with torch.no_grad():
             for batch in part.batches(CHUNK):
                 yield self.head(self.encoder(batch))
@@ -104,11 +105,11 @@ def supervised(
             for lr in recipe.lrs:
                 tried.append((*one(draws[0], lr, 0), lr))
                 advance(1, f"learning rate {lr:g}")
-            score, first, lr = max(tried, key=lambda item: item[0])
-            results = [Draw(first.head, first.judged(splits, splits.test), lr, score)]
+            reached, first, lr = max(tried, key=lambda item: item[0])
+            results = [Draw(first.head, first.judged(splits, splits.test), lr, reached)]
             for draw, rows in enumerate(draws[1:], start=1):
-                score, module = one(rows, lr, draw)
-                results.append(Draw(module.head, module.judged(splits, splits.test), lr, score))
+                reached, module = one(rows, lr, draw)
+                results.append(Draw(module.head, module.judged(splits, splits.test), lr, reached))
                 advance(1, f"draw {draw + 1} of {len(draws)}")
         yield budget, summarise(task, splits, results, draws, seed, encoder=first.encoder)
 
@@ -128,10 +129,11 @@ def _train(
         done += 1
         if done % max(1, epochs // LOOKS) and done < epochs:
             return {}
-        score = primary(module.task, splits, module.judged(splits, splits.val))
+        module.eval()
+        reached = score(module.task, splits, splits.val, module.outputs(splits.val))
         since += 1
-        if best is None or score > best[0]:
-            best, since = (score, copy.deepcopy(module.state_dict())), 0
+        if best is None or reached > best[0]:
+            best, since = (reached, copy.deepcopy(module.state_dict())), 0
         return {}
 
     fit(

@@ -94,12 +94,14 @@ class SpOptions(Options):
     """Options of sp."""
 
     scale: float = Field(3000.0, gt=0, le=1e6, description="Factor of the loss; the published weight is 3000.")
+    standardise: SourceMap = "none"
 
 
 class PktOptions(Options):
     """Options of pkt."""
 
     scale: float = Field(30_000.0, gt=0, le=1e6, description="Factor of the loss; the published weight is 30,000.")
+    standardise: SourceMap = "none"
 
 
 class NoOptions(Options):

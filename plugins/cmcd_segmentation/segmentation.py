@@ -74,7 +74,7 @@ class Segmentation(Task):
 
     def predict(self, output: Tensor) -> Mapping[str, Tensor]:
         """(N, K, H, W) logits -> ``mask`` (N, H, W) uint8 class ids."""
-        return {"mask": output.argmax(dim=1).to(torch.uint8)}
+        return {"mask": output.max(dim=1).indices.to(torch.uint8)}
 
     def metrics(self, classes: Sequence[str] | None) -> MetricCollection:
         from .metrics import segmentation_metrics
