@@ -26,6 +26,7 @@ from .training import Plan, Session, batch_seed, fit, shuffled_batches, steps_an
 BATCH = 64
 LOOKS = 10
 """How often a training is scored on val; its best state counts."""
+FULL, MORE = 50, 4
 PATIENCE = 4
 """A training ends once so many looks in a row brought nothing better."""
 
@@ -35,8 +36,8 @@ class Recipe:
     """How whole networks are trained on labels.
 
     Attributes:
-        steps: Optimiser steps at least; more labels get more (``epochs``).
-        epochs: Epochs at least.
+        steps: Optimiser steps at least; up to ``MORE`` times as many on fewer than ``FULL`` labels: they are cheap.
+        epochs: Epochs at least: many labels get more steps.
         lrs: Learning rates tried on val in the first draw of each budget.
         layer_decay: Each earlier layer learns at so many times the rate of the next; 1: all alike.
         crop_min, flip: Augmentation.
@@ -119,7 +120,8 @@ def _train(
 ) -> tuple[float, Supervised]:
     """Train on the labelled rows; return the best val score and the module in that state."""
     per_epoch = steps_an_epoch(len(rows), BATCH)
-    epochs = max(1, recipe.steps // per_epoch, recipe.epochs)
+    steps = recipe.steps * min(MORE, max(1, FULL / len(rows)))
+    epochs = max(1, round(steps / per_epoch), recipe.epochs)
     plan = Plan(epochs=epochs, steps_per_epoch=per_epoch, lr=lr, weight_decay=recipe.weight_decay)
     best: tuple[float, dict[str, Tensor]] | None = None
     done, since = 0, 0

@@ -101,6 +101,39 @@ def test_both_sides_show_the_same_places(fabric: Fabric, chunk: int, monkeypatch
     assert spread > 0.3  # there were crops and mirrorings to follow
 
 
+def test_principal_directions_keep_the_cosines_of_the_cells() -> None:
+    views = pictures(24)
+    options: Any = {"count": 2, "seed": 0, "area_min": 0.4, "flip": True, "progress": Progress(), "title": ""}
+    full = feature_bank(Eye(4), views, **options, grid=(4, 4))
+    all_three, two = (feature_bank(Eye(4), views, **options, grid=(4, 4), dims=dims) for dims in (3, 2))
+    view, rows = np.array([0, 1, 1]), np.array([1, 4, 8])
+    cells = [bank.dense(view, rows).permute(0, 2, 3, 1).flatten(0, 2) for bank in (full, all_three, two)]
+    assert [each.shape[1] for each in cells] == [3, 3, 2]
+    gram, kept, reduced = (each @ each.T for each in cells)
+    assert torch.allclose(gram, kept, atol=5e-3), "as many directions as channels: a rotation"
+    assert (gram - reduced).norm() < 0.15 * gram.norm()
+    for two_channels in ([0, 1], [0, 2], [1, 2]):
+        others = cells[0][:, two_channels] @ cells[0][:, two_channels].T
+        assert (gram - reduced).norm() < (gram - others).norm(), "two directions hold more than any two channels"
+
+
+def test_dense_cache_options(tiny_folder: Path, tmp_path: Path) -> None:
+    """The grid and the directions reach the objective, whose head fits them."""
+    config: dict[str, Any] = {
+        "source": "image", "target": "depth", "data": {"root": str(tiny_folder)}, "objective": "dense_l2 + dense_cmd",
+        "pretrain": {"epochs": 0, "model_args": {"output_stride": 8}},
+        "distill": {"epochs": 1, "views": 2, "dense_grid": 3, "dense_dims": 5,
+        "output_stride": 8}, "run": {"size": 32, "out": str(tmp_path / "run")}, "task": {"names": ["recognition"]},
+        "evaluate": {"baselines": ["none"], "label_draws": 1},
+    }  # fmt: skip
+    result = run(RunConfig.from_mapping(config))
+    from safetensors.torch import load_file
+
+    heads = load_file(result.folder / "objective" / "objective.safetensors")
+    assert [tuple(t.shape) for name, t in heads.items() if name.endswith("head.weight")] == [(5, 256)]
+    assert result.encoder()(torch.rand(2, 1, 32, 32)).dense.shape[-2:] == (4, 4)
+
+
 def test_maps_come_back_from_the_cache_with_their_geometry() -> None:
     views = pictures(24)
     options: Any = {
