@@ -59,13 +59,25 @@ class Views:
 
         ``geometry`` imposes crops drawn elsewhere (a paired view's); otherwise they are drawn here.
         """
+        return self._encode(self._drawn(indices, seed, area_min=area_min, flip=flip, geometry=geometry))
+
+    def augmented_and_valid(
+        self, indices: np.ndarray | Tensor, seed: int, *, area_min: float, flip: bool, geometry: Geometry | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The same, and (n, size, size) which pixels hold a measurement; None: all do."""
+        x = self._drawn(indices, seed, area_min=area_min, flip=flip, geometry=geometry)
+        return self._encode(x), self.modality.valid(x)
+
+    def _drawn(
+        self, indices: np.ndarray | Tensor, seed: int, *, area_min: float, flip: bool, geometry: Geometry | None
+    ) -> Tensor:
+        """Cropped, mirrored and augmented, as decoded."""
         x = self._load(indices)
         if self._resize is not None:
             drawn = torch.Generator().manual_seed(seed)
             boxes = geometry or draw_geometry(len(x), drawn, area_min=area_min, flip=flip)
             x = apply_geometry(x, boxes, self._resize, self.size)
-        generator = torch.Generator(device=x.device).manual_seed(seed + 1)
-        return self._encode(self.modality.augment(x, generator))
+        return self.modality.augment(x, torch.Generator(device=x.device).manual_seed(seed + 1))
 
     def chunks(self, batch_size: int = 256, rows: np.ndarray | None = None) -> Iterator[Tensor]:
         """All views (or those at ``rows``), plain, in order."""

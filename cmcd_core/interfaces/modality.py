@@ -50,11 +50,25 @@ class Modality(ABC):
         """(N, C, H, W) as decoded -> (N, channels, H, W) in [0, 1], what an encoder sees. Default: unchanged."""
         return batch
 
+    def valid(self, batch: Tensor) -> Tensor | None:
+        """(N, C, H, W) as decoded -> (N, H, W) bool, which pixels hold a measurement. Default: None, all do.
+
+        Dense objectives leave places out where most pixels hold none (``Features.valid``).
+        """
+        return None
+
     def encoder(self, architecture: str | None = None, weights: str | Path | None = None, **model_args: Any) -> Encoder:
         """A network for this modality. Default: a :class:`TimmEncoder` with ``channels`` inputs."""
         from .timm_encoder import TimmEncoder
 
         return TimmEncoder(architecture, in_chans=self.channels, weights=weights, **model_args)
+
+    def doubt(self, x: Tensor) -> str:
+        """What looks wrong with one decoded view, such as another unit; "" where nothing does.
+
+        ``cmcd data check`` counts the views of each text, so it should not hold the view's own numbers.
+        """
+        return ""
 
     def picture(self, x: Tensor) -> np.ndarray:
         """(C, H, W) as decoded -> (H, W, 3) uint8, for people. Default: grey or RGB of values in [0, 1]."""

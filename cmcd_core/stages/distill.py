@@ -82,9 +82,19 @@ class Student(nn.Module):
         self.momentum = copy.deepcopy(encoder).requires_grad_(False) if "momentum" in objective.needs else None
 
     def forward(
-        self, x: Tensor, source: Tensor, index: Tensor, group: Tensor, weight: Tensor, dense: Tensor | None = None
+        self,
+        x: Tensor,
+        source: Tensor,
+        index: Tensor,
+        group: Tensor,
+        weight: Tensor,
+        dense: Tensor | None = None,
+        valid: Tensor | None = None,
     ) -> Tensor:
-        """(N, C, H, W) target batch, (N, D) source features and (N, D', h, w) source maps -> scalar loss."""
+        """(N, C, H, W) target batch, (N, D) source features and (N, D', h, w) source maps -> scalar loss.
+
+        ``valid``: (N, h, w) share of the target's pixels under each cell that hold a measurement.
+        """
         seen = self._encoded(x)
         smooth = None
         if self.momentum is not None:
@@ -96,7 +106,7 @@ class Student(nn.Module):
             if maps is None:
                 raise ConfigError("the objective needs dense features, and the target encoder has none")
             maps = F.adaptive_avg_pool2d(maps, (dense.shape[-2], dense.shape[-1]))
-        learnt = replace(given, pooled=seen.pooled, dense=maps, momentum=smooth)
+        learnt = replace(given, pooled=seen.pooled, dense=maps, momentum=smooth, valid=valid)
         loss: Tensor = self.objective(given, learnt)
         if loss.ndim:
             raise ConfigError(f"the objective returned a tensor of shape {tuple(loss.shape)}, expected a scalar")
@@ -285,18 +295,21 @@ def distill(
         chosen_views = np.random.default_rng([seed, epoch, 1])
         for number, rows in enumerate(shuffled_batches(len(pairs), config.batch_size, seed, epoch)):
             view, at = chosen_views.integers(bank.views, size=len(rows)), pairs.source[rows]
-            x = views.augmented(
+            given = [bank.pooled(view, at), *map(torch.from_numpy, (rows, pairs.group[rows], pairs.weight[rows]))]
+            # Maps must show the same places; pooled features need not.
+            geometry = bank.geometry(view, at) if bank.geometries is not None else None
+            x, valid = views.augmented_and_valid(
                 pairs.target[rows],
                 batch_seed(seed, epoch, number),
                 area_min=config.crop_min,
                 flip=config.flip,
-                geometry=bank.geometry(view, at)
-                if bank.geometries is not None
-                else None,  # maps must show the same places
+                geometry=geometry,
             )
-            given = [bank.pooled(view, at), *map(torch.from_numpy, (rows, pairs.group[rows], pairs.weight[rows]))]
-            dense = [bank.dense(view, at)] if bank.maps is not None else []
-            yield len(rows), (x, *(tensor.to(x.device) for tensor in (*given, *dense)))
+            if bank.maps is not None:
+                given.append(bank.dense(view, at))
+                if valid is not None:
+                    given.append(F.adaptive_avg_pool2d(valid[:, None].float(), bank.maps.shape[-2:])[:, 0])
+            yield len(rows), (x, *(tensor.to(x.device) for tensor in given))
 
     recipe = Recipe(
         epochs=epochs,

@@ -17,7 +17,7 @@ from .augment import add_holes, add_noise, scale
 from .colours import colour
 from .encodings import inverse, log_depth, marked, normals, percentile
 from .files import read
-from .units import to_depth
+from .units import to_depth, unit_doubt
 
 LOG_NEAR, LOG_FAR = 0.25, 10.0
 """Metres; the scale of encoding "log" where near and far say nothing."""
@@ -71,6 +71,14 @@ class Depth(Modality):
             case "normals":
                 values = normals(batch, o.focal)
         return marked(values, batch > 0, channel=o.validity)
+
+    def valid(self, batch: Tensor) -> Tensor:
+        """Where depth is not missing."""
+        return batch[:, 0] > 0
+
+    def doubt(self, x: Tensor) -> str:
+        """Another unit than the one it was read in."""
+        return "" if self.options.unit in ("relative", "disparity") else unit_doubt(x.numpy())
 
     def picture(self, x: Tensor) -> np.ndarray:
         """Near is yellow, far is violet, missing is black."""

@@ -42,3 +42,20 @@ def detect(dtype: np.dtype) -> str:
     if dtype.kind == "f":
         return "m"
     return "relative" if dtype.itemsize == 1 else "mm"
+
+
+def unit_doubt(metres: np.ndarray) -> str:
+    """What speaks against a map being in metres: indoors or outdoors, few sensors see nearer than 2 cm or beyond 200 m.
+
+    Values that reach no further than 1 may be relative, and are let pass unless they are tiny.
+    """
+    seen = metres[metres > 0]
+    middle = float(np.median(seen)) if seen.size else 1.0
+    if middle > 200:
+        return 'read as metres, its middle lies beyond 200 m: millimetres? (unit = "mm")'
+    if middle < 0.02:
+        return 'read as metres, its middle lies nearer than 2 cm: not millimetres? (unit = "m" or "relative")'
+    steps = np.unique(seen[:: max(1, seen.size // 4096)] * 1000)
+    if len(steps) > 32 and middle > 4 and np.allclose(steps / 8, np.round(steps / 8), atol=1e-3):
+        return "every depth is a multiple of 8 mm: bit-rotated, as in SUN RGB-D? (the loader sunrgbd undoes it)"
+    return ""

@@ -134,6 +134,38 @@ def test_dense_cache_options(tiny_folder: Path, tmp_path: Path) -> None:
     assert result.encoder()(torch.rand(2, 1, 32, 32)).dense.shape[-2:] == (4, 4)
 
 
+class Holed(Coordinates):
+    """Its left half was never measured."""
+
+    def valid(self, batch: Tensor) -> Tensor:
+        return batch[:, 1] > 0.5
+
+
+def test_the_share_of_measured_pixels_follows_the_crops(fabric: Fabric) -> None:
+    views = pictures(24)
+    views.modality = Holed()
+    bank = feature_bank(
+        Eye(4), views, count=3, seed=1, area_min=0.3, flip=True, progress=Progress(), title="", grid=(4, 4)
+    )
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    class Look(Spy):
+        def forward(self, source: Features, target: Features) -> Tensor:
+            assert source.dense is not None
+            assert target.valid is not None
+            assert source.valid is None
+            seen.append((source.dense[:, 1], target.valid))
+            return target.pooled.sum() * 0
+
+    config = RunConfig(target="where", distill={"batch_size": 5, "crop_min": 0.3, "lr": 1e-9}).distill
+    pairs = match_pairs(views, views, [1.0] * COUNT)
+    distill(fabric, Eye(4), Eye(8), Look(), bank, views, pairs, config, 4, seed=0, session=Session())
+    for across, share in seen:
+        assert share.shape == across.shape == (5, 4, 4)
+        assert (share[across > 0.7] == 1).all()
+        assert (share[across < 0.3] == 0).all()
+
+
 def test_maps_come_back_from_the_cache_with_their_geometry() -> None:
     views = pictures(24)
     options: Any = {
