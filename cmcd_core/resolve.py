@@ -123,7 +123,8 @@ def resolve(config: RunConfig, catalog: Catalog, steps: tuple[Step, ...] = STEPS
         _serves(place, step, config)
     rivals = {expression: parse_expression(expression) for expression in config.evaluate.objectives}
     keys = {term.key for term in [*terms, *(term for several in rivals.values() for term in several)]}
-    _known_tables(config.objective.options, keys, "objective", config.objective.expression)
+    if steps != ("evaluate",):  # a folder's own configuration holds what its baselines were taught by
+        _known_tables(config.objective.options, keys, "objective", config.objective.expression)
 
     def chosen(several: Sequence[Term]) -> tuple[tuple[Term, Chosen], ...]:
         options = config.objective.options

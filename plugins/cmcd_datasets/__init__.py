@@ -1,4 +1,5 @@
-"""Paired data: the `folder` layout that a user brings, and the `demo` data that is made here.
+"""Paired data: the `folder` layout that a user brings, tars of it (`shards`), the `demo` data that is made here, and
+public data sets as they are downloaded.
 
 Options and descriptors only: neither numpy nor torch is loaded until a loader is built.
 """
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cmcd_core.plugin import Field, LoaderOptions, LoaderPlugin, hookimpl
 
+from .layouts import KNOWN
+from .options import SplitOptions
+
 if TYPE_CHECKING:
     from cmcd_core import PairedLoader
 
-__all__ = ["DemoOptions", "FolderOptions", "cmcd_loaders"]
+__all__ = ["DemoOptions", "FolderOptions", "ShardsOptions", "cmcd_loaders"]
 
 
-class FolderOptions(LoaderOptions):
+class FolderOptions(SplitOptions):
     """Options of the `folder` loader.
 
     What is left at None is taken from `dataset.toml`, then from the default that its description names.
@@ -41,13 +45,17 @@ class FolderOptions(LoaderOptions):
         description="Column whose equal values stay in one split, such as the person or the scene; "
         "default: rows that share a file stay together.",
     )
-    val_share: float = Field(
-        0.15, ge=0, lt=0.5, description="Share of the rows for val, where the data has no such split."
+
+
+class ShardsOptions(LoaderOptions):
+    """Options of the `shards` loader. What is left at None is taken from `dataset.toml`."""
+
+    pairs: Literal["instance", "label"] | None = Field(
+        None, description="What a pair is: two views of one thing, or two things of one class; default: instance."
     )
-    test_share: float = Field(
-        0.2, ge=0, lt=0.5, description="Share of the rows for test, where the data has no split at all."
+    aligned: tuple[str, ...] | None = Field(
+        None, description="Modalities that lie on one pixel grid, together with the mask; default: none."
     )
-    split_seed: int = Field(0, ge=0, description="Draws the splits that are made here.")
 
 
 class DemoOptions(LoaderOptions):
@@ -69,10 +77,22 @@ def _build_folder(options: FolderOptions) -> PairedLoader:
     return FolderLoader(options)
 
 
-def _recognises_folder(path: Path) -> bool:
+def _is_folder(path: Path) -> bool:
+    """A public data set's own layout may look like one folder a modality: photo/, sketch/."""
     from .folder.recognise import recognises
 
-    return recognises(path)
+    return recognises(path) and not any(known.recognises(path) for known in KNOWN)
+
+
+def _build_shards(options: ShardsOptions) -> PairedLoader:
+    from .shards.loader import ShardsLoader
+
+    return ShardsLoader(options)
+
+
+def _recognises_shards(path: Path) -> bool:
+    tars = [tar.name for tar in path.glob("*.tar")]
+    return any(name.startswith(("train", "val", "test")) for name in tars) or (bool(tars) and not _is_folder(path))
 
 
 def _build_demo(options: DemoOptions) -> PairedLoader:
@@ -93,7 +113,14 @@ def cmcd_loaders() -> list[LoaderPlugin[Any]]:
             summary="A folder with metadata.csv or .jsonl, or with one subfolder a modality, paired by file name.",
             options=FolderOptions,
             build=_build_folder,
-            recognises=_recognises_folder,
+            recognises=_is_folder,
+        ),
+        LoaderPlugin(
+            name="shards",
+            summary="A folder of WebDataset tars: train-000000.tar …, as `cmcd data pack` writes them.",
+            options=ShardsOptions,
+            build=_build_shards,
+            recognises=_recognises_shards,
         ),
         LoaderPlugin(
             name="demo",
@@ -102,4 +129,5 @@ def cmcd_loaders() -> list[LoaderPlugin[Any]]:
             build=_build_demo,
             recognises=_never,
         ),
+        *KNOWN,
     ]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cmcd_core import CmcdError, ConfigError, DataError
+from cmcd_core.plugin import LoaderOptions
 
-from .. import FolderOptions
 from .row import MASK, listing
 from .text import nearest, read_text
 
@@ -52,8 +52,8 @@ class Settings:
                 raise DataError(f"{FILE}: unknown table [{name}].", hint)
 
 
-def read_settings(root: Path, options: FolderOptions) -> Settings:
-    """The settings of the data set in `root`."""
+def read_settings(root: Path, options: LoaderOptions) -> Settings:
+    """The settings of the data set in `root`; options of a setting's name win over the file."""
     path = root / FILE
     content = _parse(path) if path.exists() else {}
     tables = {key: value for key, value in content.items() if isinstance(value, dict) and key not in _KEYS}

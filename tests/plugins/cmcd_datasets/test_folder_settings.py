@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from cmcd_core import CmcdError, ConfigError, DataError, PairedLoader
 
-FOLDER, DEMO = cmcd_loaders()
+FOLDER, DEMO = (next(plugin for plugin in cmcd_loaders() if plugin.name == name) for name in ("folder", "demo"))
 
 
 def build(root: Path, toml: str | bytes, **options) -> PairedLoader:

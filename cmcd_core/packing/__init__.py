@@ -1,0 +1,1 @@
+"""Any data set as WebDataset tars, which the `shards` loader reads; docs/own-data.md describes them."""

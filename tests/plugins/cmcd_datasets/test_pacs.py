@@ -1,0 +1,54 @@
+"""PACS as it is unpacked: pairs of one class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cmcd_core import DataError
+
+
+@pytest.fixture
+def tree(tmp_path: Path, picture) -> Path:
+    for domain, count in (("photo", 20), ("sketch", 30), ("art_painting", 5), ("cartoon", 5)):
+        for label in ("dog", "house"):
+            for number in range(count):
+                suffix = "png" if domain == "sketch" else "jpg"
+                picture(tmp_path / domain / label / f"pic_{number:03}.{suffix}", number)
+    return tmp_path
+
+
+def test_pairs_are_of_one_class_and_one_split(tree: Path, recognised, everything) -> None:
+    name, loader = recognised(tree)
+    assert (name, loader.pairs, loader.modalities) == ("pacs", "label", {"image", "sketch"})
+    assert loader.classes == {"label": ["dog", "house"]}
+    samples = everything(loader)
+    assert len({sample.key for sample in samples}) == len(samples)
+    assert {s.views["sketch"] for s in samples if "sketch" in s.views} == set((tree / "sketch").glob("*/*"))
+    assert {s.views["image"] for s in samples if "image" in s.views} == set((tree / "photo").glob("*/*"))
+    for sample in samples:
+        assert {view.parent.name for view in sample.views.values()} == {
+            loader.classes["label"][sample.targets["label"]]
+        }
+    photos = {
+        split: {s.views["image"] for s in loader.split(split) if "image" in s.views} for split in ("train", "test")
+    }
+    assert photos["train"]
+    assert not photos["train"] & photos["test"]
+    assert "dealt here" in loader.notes[0]
+
+
+def test_the_deal_is_drawn_from_the_seed(tree: Path, recognised, everything) -> None:
+    def pairs(**options: int) -> list[tuple]:
+        return [(s.key, s.views.get("image")) for s in everything(recognised(tree, **options)[1])]
+
+    assert pairs() == pairs()
+    assert pairs() != pairs(split_seed=1)
+
+
+def test_another_domain(tree: Path, recognised) -> None:
+    _, loader = recognised(tree, image="cartoon")
+    assert all("cartoon" in sample.views["image"].parts for sample in loader.split("train"))
+    with pytest.raises(DataError, match="watercolour is not there"):
+        recognised(tree, image="watercolour")
