@@ -22,6 +22,7 @@ from .evaluation import Evaluation, comparisons, entries_of
 from .files import write_json
 from .interfaces.encoder import Encoder
 from .interfaces.side_by_side import SideBySide
+from .latents import before_and_after
 from .pictures import draw_curve
 from .plugin import Widths
 from .progress import Progress
@@ -78,6 +79,8 @@ class Steps:
             with self.timed("distill"):
                 lesson = Lesson("distill", "step 2", self.resolved.expression, self.resolved.objectives, "target")
                 target, self.found["distill"] = distilled(bench, self.folder, source, lesson, extend=self.extend)
+            with self.timed("distance"):
+                self.found["distance"] = before_and_after(bench, self.folder, source, target, lesson)
         if "evaluate" in steps:
             assert target is not None
             with self.timed("baselines"):
@@ -190,7 +193,7 @@ class Steps:
             "seed": config.run.seed,
             "environment": dict(machine),
             "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
-            **{name: before.get(name, {}) for name in ("pretrain", "distill", "baselines")},
+            **{name: before.get(name, {}) for name in ("pretrain", "distill", "distance", "baselines")},
             **{name: before.get(name, []) for name in ("evaluations", "comparisons")},
             **self.found,
             "notes": list(dict.fromkeys([*before.get("notes", []), *self.notes])),

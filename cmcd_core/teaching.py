@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .alignment import dense_grid
@@ -19,7 +20,7 @@ from .resolve import Chosen
 from .run_folder import RunFolder
 from .settled import settled
 from .stages import distill as step_two
-from .stages.training import Session
+from .stages.training import Session, steps_an_epoch
 from .workbench import Workbench, frozen, widths
 
 
@@ -64,11 +65,8 @@ def distilled(
     )  # fmt: skip
     if record := settled(folder, lesson.stage, lesson.title, inputs, bench.progress, epochs, extend=extend):
         return frozen(bench, load_encoder(where)), record["summary"]
-    target = _student(bench, source)
-    about = replace(widths(source, target), source_dense=min(source.dense_dim, config.dense_dims or source.dense_dim))
-    objective = step_two.WeightedSum(
-        [(term.weight, term.key, bench.objective(chosen, about, seed)) for term, chosen in lesson.terms]
-    )
+    target = student(bench, source)
+    objective = _objective(bench, source, target, lesson, seed)
     bank = _bank(bench, source, seed, dense_grid(bench, source, target) if "dense" in objective.needs else None)
     history = step_two.distill(
         bench.fabric, source, target, objective, bank, views, pairs, config, epochs, seed=seed,
@@ -81,7 +79,29 @@ def distilled(
     return frozen(bench, target), summary
 
 
-def _student(bench: Workbench, source: Encoder) -> Encoder:
+def taught_objective(
+    bench: Workbench, folder: RunFolder, source: Encoder, target: Encoder, lesson: Lesson, *, trained: bool = True
+) -> step_two.WeightedSum:
+    """The run's objective as it was saved after step 2, or as it was before it."""
+    config, seed = bench.resolved.config.distill, bench.seed_for("distill")
+    objective = _objective(bench, source, target, lesson, seed)
+    pairs = _pairs(bench, source)
+    steps = config.epochs_for(len(pairs)) * steps_an_epoch(len(pairs), config.batch_size)
+    bank = _bank(bench, source, seed, dense_grid(bench, source, target) if "dense" in objective.needs else None)
+    objective.attach(source, target, bank=step_two.bank_features(bank, pairs), pairs=len(pairs), steps=steps)
+    if trained:
+        objective.load_state_dict(load_file(folder.path / "objective" / "objective.safetensors"))
+    return objective.to(bench.fabric.device).eval().requires_grad_(False)
+
+
+def _objective(bench: Workbench, source: Encoder, target: Encoder, lesson: Lesson, seed: int) -> step_two.WeightedSum:
+    dims = min(source.dense_dim, bench.resolved.config.distill.dense_dims or source.dense_dim)
+    about = replace(widths(source, target), source_dense=dims)
+    terms = [(term.weight, term.key, bench.objective(chosen, about, seed)) for term, chosen in lesson.terms]
+    return step_two.WeightedSum(terms)
+
+
+def student(bench: Workbench, source: Encoder) -> Encoder:
     """The target encoder before distillation."""
     config, seed = bench.resolved.config.distill, bench.seed_for("student")
     architecture, model_args = config.student, config.student_args
@@ -92,6 +112,13 @@ def _student(bench: Workbench, source: Encoder) -> Encoder:
     if config.init == "source":
         bench.note(start_from(student, source))
     return student
+
+
+def _pairs(bench: Workbench, source: Encoder) -> step_two.Pairs:
+    """Step 2's training pairs, and the source rows that belong to none."""
+    weights = [sample.weight for sample in bench.samples("distill", "train")]
+    views, source_views = bench.views("distill", "target", "train"), bench.views("distill", "source", "train")
+    return step_two.match_pairs(source_views, views, weights, _further_rows(bench, source))
 
 
 def _bank(bench: Workbench, source: Encoder, seed: int, grid: tuple[int, int] | None) -> FeatureBank:

@@ -9,8 +9,11 @@ from typing import Any
 import click
 
 from ..errors import CmcdError
+from .bound import bound
 from .cache import cache
 from .compare import compare
+from .data import data
+from .distance import distance
 from .doctor import doctor
 from .plugins import plugins
 from .run import run
@@ -38,7 +41,7 @@ def cli() -> None:
     """Teach a new sensor what images already know: cross-modality contrastive distillation."""
 
 
-for command in (run, pretrain, distill, evaluate, compare, plugins, cache, doctor):
+for command in (run, pretrain, distill, evaluate, compare, distance, bound, data, plugins, cache, doctor):
     cli.add_command(command)
 
 
@@ -62,6 +65,13 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # `cmcd … | head`
         code = 0
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if debug:
+            raise
+        from ..files import refusal
+
+        click.echo(f"Error: {refusal(error)}", err=True)
+        code = 1
     except Exception as error:
         if debug:
             raise

@@ -97,7 +97,7 @@ class Terminal(Progress):
     def interrupted(self) -> None:
         """Ctrl-C or SIGTERM: nothing is lost, and how to go on."""
         self.close()
-        self.err.out("interrupted; the last epoch is saved", highlight=False)
+        self.err.out("interrupted; what was done is saved", highlight=False)
         if self.folder is not None:
             folder = shlex.quote(str(self.folder))
             single = f"cmcd {self.steps[-1]} {folder}"
@@ -110,6 +110,9 @@ class Terminal(Progress):
         for step in ("pretrain", "distill"):
             if step in self.steps and (said := _summary(values[step])):
                 self.out.print(f"{TITLES[step]}: {escape(said)}", soft_wrap=True)
+        if "distill" in self.steps:
+            for line in distance_lines(values):
+                self.out.print(escape(line), soft_wrap=True)
         if values["evaluations"] and "evaluate" in self.steps:
             for table in scores_tables(values):
                 self.out.print(table)
@@ -158,6 +161,42 @@ def _summary(found: Mapping[str, Any]) -> str:
         for name, value in found.items()
         if value is not None
     )
+
+
+SHOWN = (
+    ("tv_lower_bound", "total variation, at least"),
+    ("class_discrepancy", "largest change of a linear head's risk, at most"),
+    ("linear_cka_unbiased", "linear CKA (1: alike)"),
+    ("retrieval_at_1_target_to_source", "own partner is the nearest"),
+)
+"""Of all estimates, what the closing lines name; the rest is in result.json and `cmcd distance`."""
+
+
+def distance_lines(values: Mapping[str, Any]) -> list[str]:
+    """How far apart the two encoders' features of held-out pairs were before step 2, and are after it."""
+    found = values.get("distance") or {}
+    if not found:
+        return []
+    ends = {when: {(e["name"], e["centred"]): e for e in found[when]} for when in ("before", "after")}
+    lines = [
+        f"distance of {values['source']} and {values['target']} features, {found['pairs']} {found['split']} pairs, in "
+        f"{found['space']} space; before -> after:"
+    ]
+    for name, text in SHOWN:
+        kinds = (False, True) if name in ("tv_lower_bound", "class_discrepancy") else (False,)
+        # Of a bound, what is guaranteed is its end, not its value.
+        end = {"tv_lower_bound": "low", "class_discrepancy": "high"}.get(name, "value")
+        shown = [
+            f"{ends['before'][name, centred][end]:.2f} -> {ends['after'][name, centred][end]:.2f}"
+            + (" once each modality's mean is taken away" if centred else "")
+            for centred in kinds
+            if (name, centred) in ends["before"]
+            and (name, centred) in ends["after"]
+            and not (name == "class_discrepancy" and ends["after"][name, centred][end] >= 1)  # says nothing
+        ]
+        if shown:
+            lines.append(f"  {text}: {', '.join(shown)}")
+    return lines
 
 
 def _next(values: Mapping[str, Any], folder: str) -> list[tuple[str, str]]:

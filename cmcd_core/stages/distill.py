@@ -238,12 +238,14 @@ def teach(
     seed: int,
     session: Session,
     title: str = "2 distil into target",
+    keys: Callable[[np.ndarray], Sequence[str]],
 ) -> History:
     """Train ``target`` and the objective's heads in place; ``source`` is only read.
 
     Args:
         batches: Epoch -> (number of pairs, the arguments of :meth:`Student.forward`) of each batch.
         bank: The source's features of the ``pairs`` pairs, unpaired source samples after them.
+        keys: (n,) numbers of pairs -> their samples' keys.
 
     Raises:
         ConfigError: The objective needs features that step 2 does not hand over.
@@ -271,6 +273,7 @@ def teach(
         title=title,
         after_step=student.after_step,
         after_epoch=objective.diagnostics,
+        keys=lambda epoch, number: keys(shuffled_batches(pairs, recipe.batch_size, seed, epoch)[number]),
     )
 
 
@@ -319,15 +322,15 @@ def distill(
         ema=config.ema,
         chunk=config.chunk,
     )
-    whole = _bank_features(bank, pairs)
+    whole = bank_features(bank, pairs)
     target = target.to(memory_format=torch.channels_last)
     return teach(
         fabric, source, target, objective, recipe, make, bank=whole, pairs=len(pairs), seed=seed, session=session,
-        title=title,
+        title=title, keys=lambda rows: views.keys(pairs.target[rows]),
     )  # fmt: skip
 
 
-def _bank_features(bank: FeatureBank, pairs: Pairs) -> Features:
+def bank_features(bank: FeatureBank, pairs: Pairs) -> Features:
     """The bank in the order that objectives are promised: pairs first, unpaired source rows after them."""
     order = np.concatenate([pairs.source, pairs.unpaired])
     whole = bank.whole()

@@ -1,0 +1,150 @@
+"""Both encoders' features of held-out pairs in one space: what distances, bounds and retrieval are measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import Step
+from .errors import DataError
+from .interfaces.encoder import Encoder, Features
+from .interfaces.loader import Split
+from .interfaces.objective import Objective
+from .run_folder import RunFolder
+from .teaching import Lesson, student, taught_objective
+from .theory.distance import Estimate, distances
+from .workbench import Workbench, frozen
+
+MOST, LEAST = 1000, 16
+"""Pairs that are measured: more say little more, fewer say nothing."""
+DURING_A_RUN = 400
+"""The same within `cmcd run`, where they cost seconds."""
+RIDGE = 1e-2
+OBJECTIVES, FITTED = "the objective's", "a linear map of the target, fitted on training pairs"
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Row i of both is one held-out pair.
+
+    Attributes:
+        source, target: (n, d) features in the common space, float32 on the CPU.
+        keys: Names of the samples.
+        space: Which space that is, in words.
+    """
+
+    source: Tensor
+    target: Tensor
+    keys: tuple[str, ...]
+    space: str
+
+
+def held_out_split(bench: Workbench, step: Step = "distill") -> Split | None:
+    """The split whose pairs are measured: test, or val where it has too few; None where both have."""
+    names = (bench.source.name, bench.target.name)
+    splits: tuple[Split, ...] = ("test", "val")
+    for split in splits:
+        if sum(all(name in sample.views for name in names) for sample in bench.samples(step, split)) >= LEAST:
+            return split
+    return None
+
+
+def paired_features(
+    bench: Workbench, split: Split, source: Encoder, target: Encoder, step: Step = "distill", most: int = MOST
+) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """(n, D) and (n, D') features of whole pictures of the pairs of a split, at most ``most``, evenly spread."""
+    first, second = (bench.views(step, side, split) for side in ("source", "target"))
+    _, at_first, at_second = np.intersect1d(first.decoded.rows, second.decoded.rows, return_indices=True)
+    if len(at_first) < LEAST:
+        raise DataError(f"the {split} split has {len(at_first)} pairs, and distances need at least {LEAST}")
+    chosen = np.linspace(0, len(at_first) - 1, min(most, len(at_first))).round().astype(np.int64)
+    rows = first.decoded.rows[at_first[chosen]]
+    with torch.inference_mode():
+        a = torch.cat([source(batch).pooled.float().cpu() for batch in first.chunks(rows=at_first[chosen])])
+        b = torch.cat([target(batch).pooled.float().cpu() for batch in second.chunks(rows=at_second[chosen])])
+    samples = bench.samples(step, split)
+    return a, b, tuple(samples[row].key for row in rows.tolist())
+
+
+def common_space(
+    bench: Workbench, split: Split, source: Encoder, target: Encoder, objective: Objective | None, most: int = MOST
+) -> Latents:
+    """The pairs of a split in the objective's space; where it has none, in the source's, by a fitted linear map."""
+    a, b, keys = paired_features(bench, split, source, target, most=most)
+    a, b, space = in_one_space(bench, source, target, objective, a, b)
+    return Latents(a, b, keys, space)
+
+
+def in_one_space(
+    bench: Workbench, source: Encoder, target: Encoder, objective: Objective | None, a: Tensor, b: Tensor
+) -> tuple[Tensor, Tensor, str]:
+    """Features of either side, paired or not, where they can be compared.
+
+    Args:
+        objective: Whose space it is; None, or one without a space: a map is fitted on the training pairs.
+        a, b: (n, D) source and (m, D') target features.
+
+    Returns:
+        (n, d) and (m, d) features, and which space that is, in words.
+    """
+    if objective is not None:
+        device, rows = bench.fabric.device, max(len(a), len(b))
+        with torch.inference_mode():
+            both = objective.embed(
+                Features(pooled=_repeated(a, rows).to(device)), Features(pooled=_repeated(b, rows).to(device))
+            )
+        if both is not None and both[0].shape[1] == both[1].shape[1]:
+            return both[0][: len(a)].float().cpu(), both[1][: len(b)].float().cpu(), OBJECTIVES
+    train_a, train_b, _ = paired_features(bench, "train", source, target)
+    return a, _ridge(train_b, train_a)(b), FITTED
+
+
+def _repeated(x: Tensor, rows: int) -> Tensor:
+    """From the first row again, up to so many: ``embed`` is promised as many of one side as of the other."""
+    return x if len(x) == rows else x[torch.arange(rows) % len(x)]
+
+
+def _ridge(inputs: Tensor, outputs: Tensor) -> Any:
+    """The affine map of least squared error, with a penalty on standardised inputs."""
+    mean, std, centre = inputs.mean(0), inputs.std(0) + 1e-6, outputs.mean(0)
+    x = ((inputs - mean) / std).double()
+    gram = x.T @ x + RIDGE * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
+    weights = torch.linalg.solve(gram, x.T @ (outputs - centre).double()).float()
+    return lambda new: (new - mean) / std @ weights + centre
+
+
+def before_and_after(
+    bench: Workbench, folder: RunFolder, source: Encoder, target: Encoder, lesson: Lesson
+) -> dict[str, Any]:
+    """result.json's ``distance``: every estimate of held-out pairs, before distillation and after.
+
+    Empty where there are too few pairs.
+    """
+    split = held_out_split(bench)
+    if split is None:
+        bench.note(f"distances need at least {LEAST} pairs of a test or val split, and there are fewer")
+        return {}
+    out: dict[str, Any] = {}
+    beginner = frozen(bench, student(bench, source))
+    for when, encoder in (("before", beginner), ("after", target)):
+        objective = taught_objective(bench, folder, source, encoder, lesson, trained=when == "after")
+        latents = common_space(bench, split, source, encoder, objective, most=DURING_A_RUN)
+        out |= {"split": split, "pairs": len(latents.keys), "space": latents.space, when: estimates(latents)}
+    return out
+
+
+def estimates(latents: Latents, *, seed: int = 0, permutations: int = 0) -> list[dict[str, Any]]:
+    """Every distance of held-out pairs, raw and with each modality's mean taken away; JSON-ready."""
+    found: Sequence[tuple[bool, Estimate]] = [
+        (centred, estimate)
+        for centred in (False, True)
+        for estimate in distances(
+            latents.source, latents.target, paired=True, centred=centred, seed=seed, permutations=permutations
+        )
+    ]
+    return [{**asdict(estimate), "centred": centred} for centred, estimate in found]
