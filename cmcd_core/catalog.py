@@ -53,6 +53,7 @@ class Plugin:
     status: Literal["ok", "broken", "incompatible", "off"]
     reason: str = ""
     parts: dict[Kind, tuple[Descriptor, ...]] = field(default_factory=dict)
+    module: str = ""
 
     @property
     def provides(self) -> dict[str, list[str]]:
@@ -100,6 +101,29 @@ class Catalog:
             raise PluginError(f"{kind} {wanted!r} is offered by {givers}", "Name one of them in full.")
         raise self._unknown(kind, name)
 
+    def called(self, name: str) -> list[tuple[Kind, Plugin, Descriptor]]:
+        """All that ``name`` means: a plugin's parts, parts of this name, or the one that ``plugin:name`` is.
+
+        Raises:
+            PluginError: Nothing (with the nearest names, or why the plugin of this name is not loaded).
+        """
+        owner, _, wanted = name.rpartition(":")
+        found = [
+            (kind, plugin, part)
+            for kind in KINDS
+            for plugin, part in self.all(kind)
+            if (part.name == wanted and owner in ("", plugin.name)) or (not owner and plugin.name == name)
+        ]
+        if found:
+            return found
+        for plugin in self.plugins:
+            if plugin.name == name:
+                raise PluginError(f"plugin {name!r} is {plugin.status}: {plugin.reason or 'it provides nothing'}")
+        names = sorted({part.name for kind in KINDS for _, part in self.all(kind)})
+        near = get_close_matches(name, names, 1)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
+        raise PluginError(f"nothing called {name!r} is installed", f"{meant}Installed: {', '.join(names)}.")
+
     def _unknown(self, kind: Kind, name: str) -> PluginError:
         offered = sorted({part.name for _, part in self.all(kind)})
         near = get_close_matches(name.rpartition(":")[2], offered, 1)
@@ -136,7 +160,7 @@ def _load_one(entry: EntryPoint, only: set[str] | None) -> Plugin:
     if needs := _unmet(entry):
         return Plugin(*origin, "incompatible", needs)
     try:
-        return Plugin(*origin, "ok", parts=_parts(entry))
+        return Plugin(*origin, "ok", parts=_parts(entry), module=entry.value)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too: a plugin that exits must not take the command line down

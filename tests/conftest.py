@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +106,53 @@ def scene(kind: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     depth = np.where(inside, {0: 900, 1: 2600, 2: 900}[kind] + rng.uniform(-80, 80), 1800)
     depth = depth + rng.normal(0, 15, (SIDE, SIDE))
     return colour.clip(0, 255).astype(np.uint8), depth.astype(np.uint16)
+
+
+@pytest.fixture(scope="session")
+def laid_out() -> Callable[[Path, Path], None]:
+    """``laid_out(package, site)``: what pip would put into a site-packages folder, without pip or network."""
+    return lay_out
+
+
+def lay_out(package: Path, site: Path) -> None:
+    """Copy the modules that pyproject.toml names, and write the metadata it describes."""
+    values = tomllib.loads((package / "pyproject.toml").read_text(encoding="utf-8"))
+    project = values["project"]
+    for module in values["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
+        shutil.copytree(package / module, site / module, ignore=shutil.ignore_patterns("__pycache__"))
+    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    lines = ["Metadata-Version: 2.1", f"Name: {project['name']}", f"Version: {project['version']}"]
+    lines += [f"Requires-Dist: {text}" for text in project["dependencies"]]
+    (info / "METADATA").write_text("\n".join(lines) + "\n")
+    points = [f"{key} = {value}" for key, value in project["entry-points"]["cmcd"].items()]
+    (info / "entry_points.txt").write_text("\n".join(["[cmcd]", *points]) + "\n")
+
+
+@pytest.fixture(scope="session")
+def pip_install(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``pip_install(package, …)``: pip puts them into an environment of its own; the Python there.
+
+    The environment borrows all that is installed here, and nothing is fetched: pip checks what the package requires.
+    """
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    here = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = subprocess.run([python, "-c", here], check=True, capture_output=True, text=True).stdout.strip()
+    modules = [entry.load() for entry in entry_points(group="cmcd") if entry.dist and entry.dist.name == "cmcd"]
+    borrowed = [path for path in sys.path if path.endswith("site-packages")]
+    borrowed += [str(Path(module.__file__).parents[1]) for module in [import_module("cmcd_core"), *modules]]
+    (Path(site) / "borrowed.pth").write_text("\n".join(dict.fromkeys(borrowed)) + "\n")
+
+    def install(*packages: Path) -> Path:
+        folder = tmp_path_factory.mktemp("sources")  # builds may leave something beside what they build
+        sources = [str(shutil.copytree(package, folder / package.name)) for package in packages]
+        command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-index"]
+        command += ["--no-build-isolation", "--disable-pip-version-check", *sources]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return python
+
+    return install

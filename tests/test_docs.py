@@ -29,7 +29,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.
 PAGES += sorted((ROOT / "examples").glob("*/README.md"))
 TEXT = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-ELSEWHERE = {"thermal", "huber"}
+ELSEWHERE = {"thermal", "huber", "npz"}
 """Names of the examples, which need not be installed here."""
 
 
@@ -115,7 +115,9 @@ def test_every_hook_is_documented(hook: str) -> None:
 
 
 def test_hooks_that_are_mentioned_exist() -> None:
-    packages = {"cmcd_core", "cmcd_thermal", "cmcd_huber"} | {path.name for path in (ROOT / "plugins").glob("cmcd_*")}
+    packages = {"cmcd_core", "cmcd_thermal", "cmcd_huber", "cmcd_npz"} | {
+        path.name for path in (ROOT / "plugins").glob("cmcd_*")
+    }
     mentioned = {name for text in TEXT.values() for name in re.findall(r"\bcmcd_[a-z_]+", text)}
     assert mentioned - packages <= set(vars(hookspecs))
 
@@ -123,7 +125,7 @@ def test_hooks_that_are_mentioned_exist() -> None:
 def test_public_names_that_are_mentioned_exist() -> None:
     for text in TEXT.values():
         for name in re.findall(r"\bcmcd_core\.([A-Za-z_]+)", text):
-            assert name in {*cmcd_core.__all__, "plugin", "cli", "theory"}, name
+            assert name in {*cmcd_core.__all__, "plugin", "testing", "cli", "theory"}, name
     for name in re.findall(r"`(\w+(?:Plugin|Options))`", TEXT["docs/own-plugin.md"]):
         assert name in plugin.__all__
 
@@ -280,7 +282,7 @@ def _over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def test_files_that_are_shown_are_the_examples() -> None:
     text = TEXT["docs/own-plugin.md"]
     shown = re.findall(r"`(examples/[^`]+)`:\n\n```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert len(shown) == 5
+    assert len(shown) == 6
     for path, code in shown:
         assert code == (ROOT / path).read_text(encoding="utf-8"), path
 

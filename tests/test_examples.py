@@ -5,45 +5,32 @@ from __future__ import annotations
 import ast
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import cmcd_core.plugin
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NAMES = ("cmcd-plugin-huber", "cmcd-plugin-thermal")
-PROVIDES = {"huber": {"objective": ["huber"]}, "thermal": {"modality": ["thermal"]}}
+NAMES = ("cmcd-plugin-huber", "cmcd-plugin-npz", "cmcd-plugin-thermal")
+PROVIDES = {"huber": {"objective": ["huber"]}, "npz": {"loader": ["npz"]}, "thermal": {"modality": ["thermal"]}}
+write_pairs = runpy.run_path(str(EXAMPLES / "cmcd-plugin-thermal" / "tests" / "sample.py"))["write_pairs"]
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A site-packages folder with both examples as pip would install them, made without pip or network."""
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, laid_out: Callable[[Path, Path], None]) -> Path:
+    """A site-packages folder with all examples as pip would install them, made without pip or network."""
     folder = tmp_path_factory.mktemp("site")
     for name in NAMES:
-        install(EXAMPLES / name, folder)
+        laid_out(EXAMPLES / name, folder)
     return folder
-
-
-def install(example: Path, site: Path) -> None:
-    """Copy the packages that pyproject.toml names, and write the metadata it describes."""
-    values = tomllib.loads((example / "pyproject.toml").read_text(encoding="utf-8"))
-    project = values["project"]
-    for package in values["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
-        shutil.copytree(example / package, site / package, ignore=shutil.ignore_patterns("__pycache__"))
-    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    info.mkdir()
-    lines = ["Metadata-Version: 2.1", f"Name: {project['name']}", f"Version: {project['version']}"]
-    lines += [f"Requires-Dist: {text}" for text in project["dependencies"]]
-    (info / "METADATA").write_text("\n".join(lines) + "\n")
-    points = [f"{key} = {value}" for key, value in project["entry-points"]["cmcd"].items()]
-    (info / "entry_points.txt").write_text("\n".join(["[cmcd]", *points]) + "\n")
 
 
 def cmcd(site: Path, cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -68,6 +55,10 @@ def test_short(name: str) -> None:
     assert 0 < lines < 60
 
 
+def test_an_objective_is_shorter_still() -> None:
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in modules("cmcd-plugin-huber")) < 40
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_only_public_names(name: str) -> None:
     public = {"cmcd_core": cmcd_core.__all__, "cmcd_core.plugin": cmcd_core.plugin.__all__}
@@ -89,16 +80,19 @@ def test_listed_as_ok(site: Path, tmp_path: Path) -> None:
         assert (row["distribution"], row["version"]) == (f"cmcd-plugin-{plugin}", "0.1.0")
 
 
-@pytest.mark.parametrize(("name", "shown"), [("thermal", ("low_c", "high_c")), ("huber", ("objective.huber", "delta"))])
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("thermal", ("low_c", "high_c")), ("huber", ("objective.huber", "delta")), ("npz", ("aligned", "root"))],
+)
 def test_options_are_shown(site: Path, tmp_path: Path, name: str, shown: tuple[str, ...]) -> None:
     done = cmcd(site, tmp_path, "plugins", "show", name)
     assert done.returncode == 0, done.stderr
     assert all(text in done.stdout for text in shown)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_own_tests_pass(site: Path, name: str) -> None:
-    done = python(site, EXAMPLES.parent, "-m", "pytest", "-p", "no:cacheprovider", str(EXAMPLES / name / "tests"))
+def test_own_tests_pass(site: Path) -> None:
+    folders = [str(EXAMPLES / name / "tests") for name in NAMES]
+    done = python(site, EXAMPLES.parent, "-m", "pytest", "-p", "no:cacheprovider", *folders)
     assert done.returncode == 0, done.stdout
 
 
@@ -107,6 +101,26 @@ def test_a_misspelt_option_is_found_at_once(site: Path, tmp_path: Path) -> None:
     done = cmcd(site, tmp_path, "run", "--target", "thermal", "--data", "pairs", "-o", "target.low=3", "--dry-run")
     assert done.returncode == 2
     assert "low: unknown option, did you mean 'low_c'?" in done.stderr
+
+
+def test_the_sample_is_a_script(tmp_path: Path) -> None:
+    script = EXAMPLES / "cmcd-plugin-thermal" / "tests" / "sample.py"
+    subprocess.run([sys.executable, str(script), "my_pairs"], cwd=tmp_path, check=True)
+    files = {path.relative_to(tmp_path).parts[:3] for path in tmp_path.rglob("*.png")}
+    assert files == {("my_pairs", side, kind) for side in ("image", "thermal") for kind in ("cold", "warm")}
+    assert len(list(tmp_path.rglob("*.png"))) == 120
+
+
+def test_archives_are_recognised(site: Path, tmp_path: Path) -> None:
+    rng, root = np.random.default_rng(0), tmp_path / "arrays"
+    root.mkdir()
+    for split in ("train", "val", "test"):
+        image = rng.integers(255, size=(8, 16, 16, 3), dtype=np.uint8)
+        np.savez(root / f"{split}.npz", image=image, depth=image[..., 0].astype(np.uint16), label=np.arange(8) % 2)
+    words = ["run", "--target", "depth", "--data", "arrays", "-o", "data.aligned=true", "--objective", "dense_cmd"]
+    done = cmcd(site, tmp_path, *words, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert tomllib.loads(done.stdout)["data"]["loader"] == "npz:npz"
 
 
 def test_dry_run_writes_the_options_out(site: Path, tmp_path: Path) -> None:
@@ -138,6 +152,24 @@ def test_a_miniature_run(site: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_installed_by_pip(pip_install: Callable[..., Path], tmp_path: Path) -> None:
+    interpreter = str(pip_install(*(EXAMPLES / name for name in NAMES)))
+
+    def run(*words: str) -> str:
+        done = subprocess.run([interpreter, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    rows = json.loads(run("-c", "from cmcd_core.cli import main; main()", "plugins", "list", "--json"))
+    found = {row["plugin"]: row for row in rows}
+    for plugin, provides in PROVIDES.items():
+        assert (found[plugin]["distribution"], found[plugin]["status"]) == (f"cmcd-plugin-{plugin}", "ok")
+        assert found[plugin]["provides"] == provides
+    tests = [str(shutil.copytree(EXAMPLES / name / "tests", tmp_path / name)) for name in NAMES]
+    run("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_builds_as_a_package(name: str, tmp_path: Path) -> None:
     pytest.importorskip("hatchling")
@@ -146,22 +178,3 @@ def test_builds_as_a_package(name: str, tmp_path: Path) -> None:
     done = subprocess.run(build, cwd=tmp_path / name, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((tmp_path / "dist").glob("*.whl"))) == 1
-
-
-def write_pairs(root: Path, count: int) -> None:
-    """A colour picture and a thermal one of each thing; warm things are bright, in two classes."""
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        kind = ("cold", "warm")[number % 2]
-        y, x = np.mgrid[:24, :24]
-        inside = np.hypot(y - rng.uniform(9, 15), x - rng.uniform(9, 15)) < rng.uniform(5, 8)
-        degrees = np.where(inside, 36.0 if kind == "warm" else 5.0, 20.0) + rng.normal(0, 0.5, (24, 24))
-        grey = np.where(inside, 220.0 if kind == "warm" else 60.0, 140.0) + rng.normal(0, 8, (24, 24))
-        pictures = {
-            "image": np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2),
-            "thermal": ((degrees + 273.15) * 100).round().astype(np.uint16),
-        }
-        for modality, pixels in pictures.items():
-            folder = root / modality / kind
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(folder / f"{number:03d}.png")

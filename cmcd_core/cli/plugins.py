@@ -1,4 +1,4 @@
-"""``cmcd plugins``: what is installed, what is broken and why, what each part's options are."""
+"""``cmcd plugins``: what is installed, what is broken and why, what each part's options are; check one, begin one."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .plugin_check import check
+from .plugin_new import new
+
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..catalog import Catalog
     from ..plugin import Options
 
 
-@click.group(short_help="What is installed: list, show.")
+@click.group(short_help="What is installed: list, show, check; new.")
 def plugins() -> None:
-    """What is installed, and each part's options."""
+    """What is installed, and each part's options; check a plugin, or begin one of your own."""
+
+
+plugins.add_command(check)
+plugins.add_command(new)
 
 
 @plugins.command("list", short_help="All plugins, broken ones too.")
@@ -63,20 +69,10 @@ def show(name: str) -> int:
     from rich.console import Console
     from rich.markup import escape
 
-    from ..catalog import KINDS, load
+    from ..catalog import load
 
-    catalog = load()
-    owner, _, wanted = name.rpartition(":")
-    shown = [
-        (kind, plugin, part)
-        for kind in KINDS
-        for plugin, part in catalog.all(kind)
-        if (part.name == wanted and owner in ("", plugin.name)) or (not owner and plugin.name == name)
-    ]
-    if not shown:
-        raise unknown(name, catalog)
     console = Console(highlight=False)
-    for kind, plugin, part in shown:
+    for kind, plugin, part in load().called(name):
         console.print(
             f"[bold]{part.name}[/bold], {kind} of {plugin.distribution} {plugin.version}: {escape(part.summary)}"
         )
@@ -87,22 +83,6 @@ def show(name: str) -> int:
         else:
             console.print("no options")
     return 0
-
-
-def unknown(name: str, catalog: Catalog) -> Exception:
-    """An error that lists every name there is, nearest first, and the plugins that did not load."""
-    from difflib import get_close_matches
-
-    from ..catalog import KINDS
-    from ..errors import PluginError
-
-    for plugin in catalog.plugins:
-        if plugin.name == name:
-            return PluginError(f"plugin {name!r} is {plugin.status}: {plugin.reason}")
-    names = sorted({part.name for kind in KINDS for _, part in catalog.all(kind)})
-    near = get_close_matches(name, names, 1)
-    meant = f"Did you mean {near[0]!r}? " if near else ""
-    return PluginError(f"nothing called {name!r} is installed", f"{meant}Installed: {', '.join(names)}.")
 
 
 def option_table(options: type[Options]) -> Table:

@@ -164,6 +164,35 @@ def test_unknown_name_lists_what_is_there_and_what_was_lost(catalog: Catalog) ->
     assert "pip install cmcd-plugin-xyz" in hint
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("glow", [("modality", "clash", "glow"), ("modality", "good", "glow")]),
+        ("good:glow", [("modality", "good", "glow")]),
+        ("good", [("modality", "good", "glow"), ("objective", "good", "huber")]),
+        ("depth", [("modality", "depth", "depth")]),
+        ("cmd", [("objective", "objectives", "cmd")]),
+    ],
+)
+def test_all_that_a_name_means(catalog: Catalog, name: str, found: list[tuple[str, str, str]]) -> None:
+    assert [(kind, plugin.name, part.name) for kind, plugin, part in catalog.called(name)] == found
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("exits", "plugin 'exits' is broken: SystemExit: fake: no licence"),
+        ("too_new", "plugin 'too_new' is incompatible: needs cmcd>=99"),
+        ("glows", "nothing called 'glows' is installed\nDid you mean 'glow'? Installed: audio, "),
+        ("depth:glow", "nothing called 'depth:glow' is installed"),
+    ],
+)
+def test_a_name_that_means_nothing(catalog: Catalog, name: str, message: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        catalog.called(name)
+    assert str(caught.value).startswith(message)
+
+
 # --- the environment
 
 

@@ -7,6 +7,7 @@ from cmcd_huber import HuberOptions, build, cmcd_objectives
 
 from cmcd_core import Features
 from cmcd_core.plugin import Widths
+from cmcd_core.testing import check_plugin
 
 WIDTHS = Widths(source=6, target=4)
 
@@ -16,6 +17,10 @@ def pair(count=8):
     source = torch.randn(count, WIDTHS.source, generator=generator)
     target = torch.randn(count, WIDTHS.target, generator=generator).requires_grad_()
     return Features(pooled=source), Features(pooled=target)
+
+
+def test_contract():
+    check_plugin("huber")
 
 
 @pytest.mark.parametrize("delta", [0.1, 1.0, 5.0])

@@ -9,6 +9,19 @@ from cmcd_thermal import ThermalOptions, build, cmcd_modalities
 from PIL import Image
 
 from cmcd_core import DataError
+from cmcd_core.testing import check_plugin
+
+
+def test_contract():
+    check_plugin("thermal")
+
+
+def test_contract_on_files(tmp_path):
+    degrees = np.random.default_rng(0).normal(20, 10, (2, 48, 64))
+    files = [tmp_path / "a.png", tmp_path / "b.npy"]
+    Image.fromarray(((degrees[0] + 273.15) * 100).astype(np.uint16)).save(files[0])
+    np.save(files[1], degrees[1].astype(np.float32))
+    check_plugin("thermal", samples={"thermal": files})
 
 
 def test_sixteen_bit_png_is_hundredths_of_a_kelvin(tmp_path):

@@ -1,0 +1,1 @@
+"""Does a plugin keep its contract? One file a kind of part; :mod:`cmcd_core.testing` is the way in."""
