@@ -26,16 +26,22 @@ _PUBLIC = {
     "Widths": "plugin",
     "cache_folder": "cache",
     "distill": "own_modules",
+    "embed": "embedding",
+    "export": "exporting",
     "load_encoder": "encoders",
     "load_run": "result",
+    "predict": "predicting",
+    "retrieve": "retrieving",
     "run": "pipeline",
 }
 
 if TYPE_CHECKING:
     from .cache import cache_folder
     from .config import RunConfig
+    from .embedding import embed
     from .encoders import load_encoder
     from .errors import CmcdError, ConfigError, DataError, PluginError
+    from .exporting import export
     from .interfaces.encoder import Encoder, Features
     from .interfaces.loader import PairedLoader, Sample
     from .interfaces.modality import Modality
@@ -45,12 +51,15 @@ if TYPE_CHECKING:
     from .own_modules import distill
     from .pipeline import run
     from .plugin import Widths
+    from .predicting import predict
     from .result import Result, load_run
+    from .retrieving import retrieve
 
 __all__ = [  # noqa: RUF022
     "CmcdError", "ConfigError", "DataError", "PluginError",
     "Encoder", "Features", "Modality", "Objective", "PairedLoader", "Sample", "Task", "TimmEncoder", "Widths",
-    "RunConfig", "Result", "cache_folder", "distill", "load_encoder", "load_run", "run",
+    "RunConfig", "Result", "cache_folder", "distill", "embed", "export", "load_encoder", "load_run",
+    "predict", "retrieve", "run",
 ]  # fmt: skip
 
 

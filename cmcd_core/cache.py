@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -13,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import ConfigError
+from .errors import CmcdError, ConfigError
 
 COMPLETE = "complete"
 PARTIAL = ".partial-"
@@ -94,10 +95,14 @@ def cache_folder(kind: str) -> Path:
 def cached_entry(kind: str, address: str, write: Callable[[Path], None]) -> Path:
     """The folder of one cache entry; ``write(partial)`` fills it if it is not there yet.
 
-    The entry appears whole or not at all, whatever crashes and however many processes make it at once.
+    The entry appears whole or not at all, whatever crashes and however many processes make it at once. One whose files
+    have been cut short since is made again.
+
+    Raises:
+        CmcdError: The disk is full.
     """
     folder = cache_folder(kind) / address
-    if (folder / COMPLETE).is_file():
+    if _is_whole(folder):
         return folder
     try:
         partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder.parent))
@@ -108,16 +113,37 @@ def cached_entry(kind: str, address: str, write: Callable[[Path], None]) -> Path
         ) from error
     try:
         write(partial)
-        (partial / COMPLETE).touch()
+        (partial / COMPLETE).write_text(json.dumps(_sizes(partial)), encoding="utf-8")
         try:
             os.replace(partial, folder)
         except OSError:  # another process was first, or debris lies there
-            if not (folder / COMPLETE).is_file():
+            if not _is_whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 os.replace(partial, folder)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise CmcdError(
+            f"cannot write {folder}: {error.strerror}",
+            "Free some room (`cmcd cache clear` does), or set CMCD_CACHE to a folder on another disk.",
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != COMPLETE)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def _is_whole(folder: Path) -> bool:
+    """Every file has the size that it was written with."""
+    try:
+        text = (folder / COMPLETE).read_text(encoding="utf-8")
+        return not text or bool(json.loads(text) == _sizes(folder))  # earlier versions wrote no sizes
+    except (OSError, ValueError):
+        return False
 
 
 def contents() -> tuple[Kind, ...]:
@@ -169,7 +195,7 @@ def _entry(path: Path) -> Entry:
         with suppress(FileNotFoundError):  # whoever writes it may be at work
             status = part.lstat()
             made = max(made, status.st_mtime)
-            size += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+            size += 0 if stat.S_ISDIR(status.st_mode) or part.name == COMPLETE else status.st_size
     return Entry(path, size, made, path.name.startswith(PARTIAL) and made > time.time() - BUSY_SECONDS)
 
 

@@ -203,14 +203,14 @@ class EvaluateConfig(Section):
     )
     train_steps: int = Field(
         80, ge=1, description="Optimiser steps of a training on labels (finetune, scratch); up to 4 times that with "
-        "fewer than 50 labels."
+        "fewer than 50 labels, and on masks."
     )  # fmt: skip
     train_epochs: int = Field(10, ge=1, description="Epochs of such a training at least: many labels get more steps.")
     scratch_lrs: tuple[PositiveFloat, ...] = Field(
         (3e-3, 1e-2, 3e-2), min_length=1, description="Learning rates tried for scratch on val."
     )
     finetune_lrs: tuple[PositiveFloat, ...] = Field(
-        (1e-3, 3e-3, 1e-2), min_length=1, description="Learning rates tried for finetune on val."
+        (3e-3, 1e-2, 3e-2), min_length=1, description="Learning rates tried for finetune on val."
     )
     layer_decay: float = Field(
         0.75, gt=0, le=1, description="finetune: each earlier layer learns at so many times the rate of the next."

@@ -184,7 +184,7 @@ def start_from(student: Encoder, source: Encoder) -> str:
             tensor.copy_(other)
             copied += 1
         elif (
-            other.ndim == 4
+            other.ndim == tensor.ndim == 4
             and (other.shape[1], tensor.shape[1]) == (source.channels, student.channels)
             and (other.shape[0], *other.shape[2:]) == (tensor.shape[0], *tensor.shape[2:])
         ):

@@ -162,7 +162,7 @@ class Evaluation:
             place = self.bench.resolved.places["evaluate"].name
             about = {**common, "task": chosen.name, "labels": budget, "data": place}
             entry = evaluation_entry(about, task.primary, scores, splits)
-            entry |= {"digest": digests[budget], "weights": weights}
+            entry |= {"digest": digests[budget], "weights": weights, "task_identity": chosen.identity}
             folder = self._next()
             write_evaluation(folder, entry, scores, splits)
             if common["encoder"] == "distilled":
@@ -170,7 +170,9 @@ class Evaluation:
             self._done[digests[budget]] = folder
 
     def _next(self) -> Path:
-        return self.folder.path / "evaluations" / str(len(self._done))
+        """Behind the last that is there, which need not be as many: one in the middle may have been deleted."""
+        last = max((int(path.name) for path, _ in self.folder.evaluations()), default=-1)
+        return self.folder.path / "evaluations" / str(last + 1)
 
     @cached_property
     def _elsewhere(self) -> dict[str, Path]:

@@ -25,6 +25,7 @@ from .progress import Progress
 from .resolve import chosen_objective
 from .result import SCHEMA, Result, environment
 from .run_folder import RunFolder, new_run_path
+from .settled import refuse_another
 from .stages.distill import Recipe, WeightedSum, teach
 from .stages.training import Session, shuffled_batches
 from .workbench import build, make_fabric, widths
@@ -106,6 +107,7 @@ def distill(
         bank = _features(teacher, pairs, batch_size, workers, fabric.device, progress)
         shapes = [[name, list(tensor.shape)] for name, tensor in student.state_dict().items()]
         inputs = digest([vars(recipe) | {"epochs": None}, seed, parts, weights_digest(teacher), count, shapes])
+        refuse_another(folder, "distill", "training", inputs)
         history = teach(
             fabric,
             teacher,
@@ -117,6 +119,7 @@ def distill(
             pairs=count,
             seed=seed,
             session=Session.within(folder, "distill", inputs, progress),
+            keys=lambda rows: [f"pairs[{row}]" for row in rows.tolist()],
         )
         target.eval()
         student.save(folder.path / "target")

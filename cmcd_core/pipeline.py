@@ -9,6 +9,7 @@ from typing import Any
 from .catalog import Catalog
 from .config import STEPS, RunConfig, Step
 from .errors import ConfigError, DataError
+from .files import refusals_told
 from .progress import Progress
 from .resolve import Resolved, resolve
 from .result import Result, load_run
@@ -73,11 +74,8 @@ def run(
         config = _extended(config)
     resolved = resolve(config, catalog or load(), steps)
     folder = RunFolder(config.run.out or default_folder(resolved))
-    if folder.config_file.exists() and not (resume or extend):
-        raise ConfigError(
-            f"--out {folder.path}: a run is there already",
-            "Pass --resume to go on, --extend for more epochs, or another --out.",
-        )
+    if not (resume or extend):
+        _is_free(folder)
     if resume or extend:
         if not folder.config_file.exists():
             raise ConfigError(f"--resume: {folder.path} holds no run", "Leave --resume out to start one.")
@@ -87,9 +85,11 @@ def run(
             return load_run(folder.path)
     _has_encoder(folder, resolved)
     announce(resolved, folder.path)
-    with folder.locked():
+    with folder.locked(), refusals_told():
         from .steps import Steps
 
+        if not (resume or extend):
+            _is_free(folder)  # still: another process may have been at work between the first look and the lock
         before = folder.read_config() if folder.config_file.exists() else None
         folder.write_config(resolved.config.to_mapping())
         try:
@@ -100,6 +100,14 @@ def run(
             elif not folder.has_work():
                 folder.config_file.unlink()
             raise
+
+
+def _is_free(folder: RunFolder) -> None:
+    if folder.config_file.exists():
+        raise ConfigError(
+            f"--out {folder.path}: a run is there already",
+            "Pass --resume to go on, --extend for more epochs, or another --out.",
+        )
 
 
 def _is_finished(folder: RunFolder) -> bool:
@@ -143,6 +151,10 @@ def default_folder(resolved: Resolved) -> Path:
 
 def _same_configuration(folder: RunFolder, resolved: Resolved, free: tuple[str, ...]) -> None:
     there, here = folder.read_config(), resolved.config.to_mapping()
+    if resolved.steps == ("evaluate",):  # baselines come and go, and their objectives' options with them
+        named = {"expression", *(term.key for term in resolved.config.objective.terms)}
+        for values in (there, here):
+            values["objective"] = {key: table for key, table in values.get("objective", {}).items() if key in named}
     different = [key for key in _differences(there, here) if not f"{key}.".startswith(free)]
     if different:
         raise ConfigError(

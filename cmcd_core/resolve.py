@@ -170,9 +170,11 @@ def open_data(data: DataConfig, catalog: Catalog, section: str, where: str) -> t
     return chosen, _built(chosen)
 
 
-def modality_of_data(catalog: Catalog, name: str, loader: PairedLoader) -> Chosen:
-    """A modality as the data set says it is to be read."""
-    return _modality(catalog, name, ModalityConfig(name=name), loader)
+def modality_of_data(
+    catalog: Catalog, name: str, loader: PairedLoader | None, options: Mapping[str, Any] | None = None
+) -> Chosen:
+    """A modality as the data set says it is to be read (None: files of no data set); ``options`` win."""
+    return _modality(catalog, name, ModalityConfig.model_validate({**(options or {}), "name": name}), loader)
 
 
 def _loader(data: DataConfig, catalog: Catalog, where: str) -> tuple[Plugin, LoaderPlugin[Any]]:
@@ -235,18 +237,18 @@ def _built(chosen: Chosen) -> PairedLoader:
     return loader
 
 
-def _modality(catalog: Catalog, section: str, config: ModalityConfig, loader: PairedLoader) -> Chosen:
+def _modality(catalog: Catalog, section: str, config: ModalityConfig, loader: PairedLoader | None) -> Chosen:
     """The user's options win over what the data set says of itself."""
-    said = loader.modality_options(catalog.modality(config.name).name)
+    said = loader.modality_options(catalog.modality(config.name).name) if loader else {}
     chosen = _chosen(catalog, "modality", config.name, {**said, **config.options}, section)
     return replace(chosen, said=tuple(sorted(said.keys() - config.options.keys())))
 
 
 def _chosen(catalog: Catalog, kind: Kind, name: str, values: Mapping[str, Any], section: str) -> Chosen:
     plugin, part = catalog.find(kind, name)
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{section}: expected a table of options, got {values!r}")
     where = section if kind == "modality" else f"{kind}.{section}"
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: expected a table of options, got {values!r}")
     return Chosen(plugin, part, _options(part, values, where))
 
 
@@ -257,6 +259,15 @@ def chosen_objective(catalog: Catalog, term: Term, options: Mapping[str, Any]) -
         ConfigError, PluginError: There is none, or an option is wrong.
     """
     return _chosen(catalog, "objective", term.name, options, term.key)
+
+
+def chosen_task(catalog: Catalog, name: str, options: Mapping[str, Any]) -> Chosen:
+    """The task of this name.
+
+    Raises:
+        ConfigError, PluginError: There is none, or an option is wrong.
+    """
+    return _chosen(catalog, "task", name, options, name.rpartition(":")[2])
 
 
 def _known_tables(tables: Mapping[str, Any], keys: set[str], section: str, expression: str) -> None:
@@ -273,10 +284,7 @@ def _tasks(catalog: Catalog, config: RunConfig) -> tuple[Chosen, ...]:
     options = config.task.options
     known = {name.rpartition(":")[2] for name in names or every}
     _known_tables(options, known, "task", ", ".join(sorted(known)) or "none")
-    return tuple(
-        _chosen(catalog, "task", name, options.get(name.rpartition(":")[2], {}), name.rpartition(":")[2])
-        for name in names or every
-    )
+    return tuple(chosen_task(catalog, name, options.get(name.rpartition(":")[2], {})) for name in names or every)
 
 
 def _serves(place: Place, step: Step, config: RunConfig) -> None:
@@ -323,6 +331,9 @@ def _filled_in(resolved: Resolved) -> RunConfig:
             values[step]["data"] = data
     if "data" not in config.model_fields_set and any(getattr(config, step).data for step in STEPS):
         values.pop("data", None)  # the demo, which no step uses
+    rivals = (term for expression in config.evaluate.objectives for term in parse_expression(expression))
+    named = {"expression", *(term.key for term in (*config.objective.terms, *rivals))}
+    values["objective"] = {key: table for key, table in values["objective"].items() if key in named}
     used_objectives = [*resolved.objectives, *(item for terms in resolved.rivals.values() for item in terms)]
     values["objective"] |= {term.key: chosen.options.model_dump(mode="json") for term, chosen in used_objectives}
     values["task"] |= {chosen.name: chosen.options.model_dump(mode="json") for chosen in resolved.tasks}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 
 import tomli_w
 
-from .errors import CmcdError, ConfigError
-from .files import write_json, write_tensors, write_text
+from .errors import ConfigError
+from .files import refusal, sweep, write_json, write_tensors, write_text
+from .grammar import read_toml
 
 KEPT_CHECKPOINTS = 2
 
@@ -48,6 +48,8 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Keep other processes out; the operating system frees the lock of a process that died.
 
+        What such a process left half-written is removed.
+
         Raises:
             ConfigError: Another process is at work in this folder, or it cannot be written.
         """
@@ -66,7 +68,13 @@ class RunFolder:
                 f"--out {self.path}: cannot write there: {error.strerror or error}",
                 "Pass a folder that can be written.",
             ) from None
+        except NotImplementedError:  # filelock's word for a file system without locks
+            raise ConfigError(
+                f"--out {self.path}: its file system has no locks, and two processes would spoil a run",
+                "Pass a folder on another disk.",
+            ) from None
         try:
+            sweep(self.path)
             yield
         finally:
             lock.release()
@@ -75,7 +83,12 @@ class RunFolder:
         write_text(self.config_file, tomli_w.dumps(dict(values)))
 
     def read_config(self) -> dict[str, Any]:
-        return tomllib.loads(self.config_file.read_text(encoding="utf-8"))
+        """What config.toml says.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        return read_toml(self.config_file)
 
     def has_work(self) -> bool:
         """Whether anything was trained or evaluated here."""
@@ -87,29 +100,31 @@ class RunFolder:
         Raises:
             ConfigError: It cannot be read.
         """
-        try:
-            values: dict[str, Any] = json.loads(self.result_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{self.result_file}: not readable: {error}") from None
-        return values
+        return _read(self.result_file) if self.result_file.exists() else {}
 
     def log(self, stage: str, values: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl, flushed."""
-        with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"stage": stage, **values}) + "\n")
-            file.flush()
+        """Append one line to metrics.jsonl.
+
+        Raises:
+            CmcdError: The disk is full, or refuses it otherwise.
+        """
+        try:
+            with self.metrics_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"stage": stage, **values}) + "\n")
+        except OSError as error:
+            raise refusal(error, self.metrics_file) from error
 
     def rewind_log(self, stage: str, epochs: int) -> None:
         """Drop a stage's lines from ``epochs`` on: they are about to be written again."""
         if not self.metrics_file.is_file():
             return
         kept = []
-        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+        for line in self.metrics_file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
-            except json.JSONDecodeError:  # the half line of a crash
+            except ValueError:  # the half line of a crash
+                continue
+            if not isinstance(entry, dict):
                 continue
             if entry.get("stage") != stage or entry.get("epoch", 0) < epochs:
                 kept.append(line)
@@ -121,10 +136,7 @@ class RunFolder:
     def finished(self, stage: str) -> dict[str, Any] | None:
         """What :meth:`finish` recorded for this stage; None where it is not done."""
         file = self.path / "checkpoints" / f"{stage}.done.json"
-        if not file.is_file():
-            return None
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return record
+        return _read(file) if file.is_file() else None
 
     def reopen(self, stage: str) -> None:
         """Forget that a stage is done: it is about to go on."""
@@ -133,7 +145,7 @@ class RunFolder:
     def evaluations(self) -> list[tuple[Path, dict[str, Any]]]:
         """Folder and entry of each evaluation made so far, in order."""
         files = sorted(self.path.glob("evaluations/[0-9]*/evaluation.json"), key=lambda file: int(file.parent.name))
-        return [(file.parent, json.loads(file.read_text(encoding="utf-8"))) for file in files]
+        return [(file.parent, _read(file)) for file in files]
 
     def finish(self, stage: str, digest: str, values: Mapping[str, Any]) -> None:
         """Record that a stage is done, so that a resumed run does not repeat it."""
@@ -148,30 +160,50 @@ class Checkpoints:
     stage: str
 
     def save(self, epoch: int, tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-        """Keep the state after ``epoch`` epochs; the JSON file is written last and makes it count."""
+        """Keep the state after ``epoch`` epochs; the JSON file is written last and makes it count.
+
+        Raises:
+            CmcdError: The disk is full, or refuses it otherwise.
+        """
         target = self._file(epoch)
         try:
+            target.with_suffix(".json").unlink(missing_ok=True)  # of another state: it must not vouch for this one
             write_tensors(target, tensors)
             write_json(target.with_suffix(".json"), {"epoch": epoch, **meta})
         except OSError as error:
-            raise CmcdError(f"{target}: cannot write a checkpoint: {error.strerror or error}") from error
-        for old in self._numbers()[:-KEPT_CHECKPOINTS]:
+            raise refusal(error, f"{target}: cannot write a checkpoint") from error
+        numbers = self._numbers()
+        kept = [number for number in numbers if number <= epoch][-KEPT_CHECKPOINTS:]
+        for old in set(numbers) - set(kept):  # later ones are of a training that was given up
             self._delete(old)
 
-    def latest(self, digest: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """(tensors, meta) of the newest checkpoint that can be read and belongs to ``digest``; else None."""
+    def latest(
+        self, digest: str, note: Callable[[str], None] = lambda text: None
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """(tensors, meta) of the newest checkpoint that can be read and belongs to ``digest``; else None.
+
+        Args:
+            note: Told of each that cannot be read: the one before it serves.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         for number in reversed(self._numbers()):
             try:
-                meta = json.loads(self._file(number).with_suffix(".json").read_text(encoding="utf-8"))
-                if meta.get("digest") != digest:
-                    continue
-                return load_file(self._file(number)), meta
-            except (OSError, SafetensorError, json.JSONDecodeError):  # truncated: the one before it serves
-                continue
+                meta = _read(self._file(number).with_suffix(".json"))
+                if meta.get("digest") == digest:
+                    return load_file(self._file(number)), meta
+            except (OSError, SafetensorError, ConfigError):
+                note(f"{self._file(number)} cannot be read: passed over for the checkpoint before it, if there is one")
         return None
+
+    def others(self, digest: str) -> int | None:
+        """Epochs of the newest checkpoint, where none belongs to ``digest``; None where one does, or there is none."""
+        found: dict[int, Any] = {}
+        for number in self._numbers():
+            with suppress(ConfigError):
+                found[number] = _read(self._file(number).with_suffix(".json")).get("digest")
+        return None if digest in found.values() else max(found, default=None)
 
     def clear(self) -> None:
         """Delete this stage's checkpoints: its result is saved."""
@@ -186,5 +218,20 @@ class Checkpoints:
         return self.folder / f"{self.stage}-{number:05d}.safetensors"
 
     def _numbers(self) -> list[int]:
-        names = self.folder.glob(f"{self.stage}-*.json")
-        return sorted(int(name.stem.rpartition("-")[2]) for name in names)
+        names = (file.stem.rpartition("-") for file in self.folder.glob(f"{self.stage}-*.json"))
+        return sorted(int(number) for stage, _, number in names if stage == self.stage and number.isdecimal())
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: not readable: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: not readable: expected a JSON object, got {type(values).__name__}")
+    return values

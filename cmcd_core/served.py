@@ -11,6 +11,7 @@ from .interfaces.loader import Split
 from .interfaces.task import Task
 from .resolve import Chosen
 from .stages.labelled import Labelled, Splits, labelled
+from .stages.scoring import check_metrics
 from .workbench import Side, Workbench
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -71,7 +72,7 @@ def check_tasks(bench: Workbench) -> None:
         DataError: A task that the user asked for is not served, or a target cannot be read.
     """
     for chosen, task in served_tasks(bench):
-        task_splits(bench, "target", chosen, task)
+        check_metrics(task, task_splits(bench, "target", chosen, task).classes)
 
 
 def task_splits(bench: Workbench, side: Side, chosen: Chosen, task: Task) -> Splits:

@@ -8,6 +8,7 @@ from .errors import ConfigError
 from .progress import Progress
 from .run_folder import RunFolder
 
+CHANGED = "Bring them back to go on (a file counts by its path, size and time), or write elsewhere with another --out."
 ELSEWHERE = "Write elsewhere with another --out; more epochs of step 2 alone: --extend."
 
 
@@ -29,10 +30,11 @@ def settled(
         extend: A finished step goes on to more epochs.
 
     Raises:
-        ConfigError: It was done from other data, options or seed: what is there is not overwritten.
+        ConfigError: It was done, or begun, from other data, options or seed: what is there is not overwritten.
     """
     record = folder.finished(stage)
     if record is None:
+        refuse_another(folder, stage, title, inputs)
         return None
     if record["digest"] != inputs:
         raise ConfigError(
@@ -51,3 +53,17 @@ def settled(
         raise ConfigError(f"--extend: {folder.path}/checkpoints holds no readable state of {title}")
     folder.reopen(stage)
     return None
+
+
+def refuse_another(folder: RunFolder, stage: str, title: str, inputs: str) -> None:
+    """Starting over would take the place of hours of work that a touched file put aside.
+
+    Raises:
+        ConfigError: An interrupted training of this step is there, from other data, options or seed.
+    """
+    if (epochs := folder.checkpoints(stage).others(inputs)) is not None:
+        raise ConfigError(
+            f"{folder.path}: its {title} was interrupted in or after epoch {epochs}, and its data, options, seed or "
+            "plugins are others now",
+            CHANGED,
+        )

@@ -33,7 +33,7 @@ from .served import SPLITS, check_tasks
 from .settled import settled
 from .stages import pretrain as step_one
 from .stages.training import Session
-from .teaching import Lesson, distilled, has_own_source_rows, whole_pictures
+from .teaching import Lesson, distilled, has_own_source_rows, student, whole_pictures
 from .workbench import Workbench, card, frozen, make_fabric
 
 
@@ -69,6 +69,7 @@ class Steps:
             source, target, bench = self.given(fabric)
         else:
             bench = Workbench.of(self.resolved, fabric, self.progress, self.note)
+        self.build(bench)
         with self.timed("data"):
             self.decode(bench)
         if "pretrain" in steps:
@@ -116,6 +117,14 @@ class Steps:
                 "Give the target the options that the encoder was made with (its config.json names them).",
             )
         return (frozen(bench, source) if source else None), frozen(bench, target), bench
+
+    def build(self, bench: Workbench) -> None:
+        """Each network once, so that a wrong name is told before any training."""
+        config, source = self.resolved.config.pretrain, next(iter(bench.teachers), None)
+        if "pretrain" in self.resolved.steps and source is None:
+            source = bench.encoder(bench.source, config.architecture, config.model_args, 0, bench.source_size)
+        if "distill" in self.resolved.steps and source is not None:
+            student(bench, source, note=False)
 
     def decode(self, bench: Workbench) -> None:
         """Every view that a later step reads, so that a broken file is found before any training."""

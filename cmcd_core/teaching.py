@@ -101,8 +101,8 @@ def _objective(bench: Workbench, source: Encoder, target: Encoder, lesson: Lesso
     return step_two.WeightedSum(terms)
 
 
-def student(bench: Workbench, source: Encoder) -> Encoder:
-    """The target encoder before distillation."""
+def student(bench: Workbench, source: Encoder, *, note: bool = True) -> Encoder:
+    """The target encoder before distillation; the user is told how it starts."""
     config, seed = bench.resolved.config.distill, bench.seed_for("student")
     architecture, model_args = config.student, config.student_args
     if config.init == "source" and architecture is None:
@@ -110,7 +110,9 @@ def student(bench: Workbench, source: Encoder) -> Encoder:
         architecture, model_args = own.pop("architecture", None), {**own, **model_args}
     student = bench.encoder(bench.target, architecture, model_args, seed, bench.size)
     if config.init == "source":
-        bench.note(start_from(student, source))
+        said = start_from(student, source)
+        if note:
+            bench.note(said)
     return student
 
 

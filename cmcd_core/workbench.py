@@ -97,7 +97,7 @@ class Workbench:
             return configured or high
         place, name = self.resolved.main, self.target.name
         samples = (sample for sample in place.loader.split("train") if name in sample.views)
-        first = decode_first(((s.key, s.views[name]) for s in samples), self.target, on_error(place))
+        first = decode_first(((s.key, s.views[name]) for s in samples), self.target, on_error(place.part))
         return min(high, max(low, int(first.shape[-2]), int(first.shape[-1])))
 
     @property
@@ -148,8 +148,8 @@ class Workbench:
             ConfigError: Its channels are not those of the main place.
         """
         if (place, side) not in self._bound:
-            self._bound[place, side] = made = _bind(getattr(place, side))
-            first = self._bound.setdefault((self.resolved.main, side), _bind(getattr(self.resolved.main, side)))
+            self._bound[place, side] = made = bind(getattr(place, side))
+            first = self._bound.setdefault((self.resolved.main, side), bind(getattr(self.resolved.main, side)))
             if made.modality.channels != first.modality.channels:
                 raise ConfigError(
                     f"{side} {made.name}: {place.name} gives {made.modality.channels} channels, and "
@@ -167,7 +167,7 @@ class Workbench:
                 place.loader.split(split),
                 bound,
                 size,
-                on_error=on_error(place),
+                on_error=on_error(place.part),
                 progress=self.progress,
                 title=f"decode {bound.name}, {split}",
             )
@@ -211,9 +211,9 @@ class Workbench:
         return out
 
 
-def on_error(place: Place) -> Literal["fail", "skip"]:
-    """What a data set's user wants done about a file that cannot be read."""
-    options = place.part.options
+def on_error(part: Chosen) -> Literal["fail", "skip"]:
+    """What a loader's user wants done about a file that cannot be read."""
+    options = part.options
     assert isinstance(options, LoaderOptions)
     return options.on_error
 
@@ -246,7 +246,12 @@ def build(chosen: Chosen, *arguments: Any) -> Any:
     return guarded(f"{chosen.name!r} of plugin {chosen.plugin.name}", lambda: builder(chosen.options, *arguments))
 
 
-def _bind(chosen: Chosen) -> BoundModality:
+def bind(chosen: Chosen) -> BoundModality:
+    """A modality, built.
+
+    Raises:
+        PluginError: Its plugin builds something else, or fails.
+    """
     modality = build(chosen)
     if not isinstance(modality, Modality):
         raise PluginError(f"modality {chosen.name!r} built a {type(modality).__name__}, expected a Modality")

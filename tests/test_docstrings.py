@@ -17,6 +17,7 @@ SMALL = {
     "distill": {"epochs": 1},
     "evaluate": {"baselines": "none", "label_draws": 2},
 }
+PUBLIC = ["run", "load_run", "load_encoder", "distill", "embed", "predict", "retrieve", "export"]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return cmcd_core.run(cmcd_core.RunConfig(source="image", target="depth", run=out, **SMALL))
 
 
-@pytest.mark.parametrize("name", ["run", "load_run", "load_encoder", "distill"])
+@pytest.mark.parametrize("name", PUBLIC)
 def test_examples(name: str, result: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = {"result": result, "torch": torch, **{public: getattr(cmcd_core, public) for public in cmcd_core.__all__}}

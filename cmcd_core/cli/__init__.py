@@ -15,7 +15,11 @@ from .compare import compare
 from .data import data
 from .distance import distance
 from .doctor import doctor
+from .embed import embed
+from .export import export
 from .plugins import plugins
+from .predict import predict
+from .retrieve import retrieve
 from .run import run
 from .steps import distill, evaluate, pretrain
 
@@ -41,7 +45,9 @@ def cli() -> None:
     """Teach a new sensor what images already know: cross-modality contrastive distillation."""
 
 
-for command in (run, pretrain, distill, evaluate, compare, distance, bound, data, plugins, cache, doctor):
+for command in (run, pretrain, distill, evaluate, compare, distance, bound):
+    cli.add_command(command)
+for command in (embed, predict, retrieve, export, data, plugins, cache, doctor):
     cli.add_command(command)
 
 

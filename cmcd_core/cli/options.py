@@ -106,6 +106,7 @@ def configuration(
     base: dict[str, Any], flags: dict[str, Any], data: str | None, assignments: tuple[str, ...]
 ) -> dict[str, Any]:
     """Plain data for RunConfig: ``base`` (a file's), then the flags that were given, then -o on top."""
+    from ..errors import ConfigError
     from ..grammar import merge, parse_data, section_of, set_key
 
     values = dict(base)
@@ -117,6 +118,10 @@ def configuration(
         if flag not in KEYS or given is None or given == ():
             continue
         section, name = KEYS[flag].split(".")
+        if not isinstance(values.get(section, {}), dict):
+            raise ConfigError(
+                f"{section}: expected a table, got {values[section]!r}", f"In TOML: [{section}] and its keys below."
+            )
         values = merge(values, {section: {name: list(given) if isinstance(given, tuple) else given}})
     if data is not None:
         values["data"] = dict(parse_data(data))
@@ -127,15 +132,26 @@ def configuration(
 
 def _forget_what_is_replaced(values: dict[str, Any], flags: dict[str, Any]) -> None:
     """A flag that names another modality, objective or task leaves no use for the file's options of the old one."""
-    from ..grammar import parse_expression
-
     for section in ("source", "target"):
         there, given = values.get(section, {}), flags.get(section)
         if given is not None and given.rpartition(":")[2] != str(there.get("name", given)).rpartition(":")[2]:
             values[section] = {}
-    if (given := flags.get("objective")) is not None and "objective" in values:
-        keys = {term.key for term in parse_expression(given)}
-        values["objective"] = {key: table for key, table in values["objective"].items() if key in keys}
+    _forget_objectives(values, flags)
     if (names := flags.get("tasks")) and "task" in values:
         keys = {name.rpartition(":")[2] for name in names}
         values["task"] = {key: table for key, table in values["task"].items() if key in keys}
+
+
+def _forget_objectives(values: dict[str, Any], flags: dict[str, Any]) -> None:
+    """Tables of objectives that neither the run nor a baseline is, once a flag has replaced one of them."""
+    from ..config import BASELINES
+    from ..grammar import parse_expression
+
+    there, given = values.get("objective", {}), flags.get("objective")
+    if not there or (given is None and not flags.get("baselines")):
+        return
+    baselines = flags.get("baselines") or values.get("evaluate", {}).get("baselines") or ()
+    expressions = [given or there.get("expression"), *([baselines] if isinstance(baselines, str) else baselines)]
+    used = {term.key for one in expressions if one and one not in BASELINES for term in parse_expression(one)}
+    keys = used | ({"expression"} if given is None else set())
+    values["objective"] = {key: table for key, table in there.items() if key in keys}

@@ -20,6 +20,7 @@ from ..cache import cached_entry
 from ..errors import ConfigError
 from ..interfaces.encoder import Encoder
 from ..progress import Progress
+from .arrays import new_array
 from .digest import digest, weights_digest
 from .geometry import Geometry, draw_geometry, whole
 from .views import Views
@@ -114,13 +115,13 @@ def feature_bank(
         return views.augmented(rows, _drawn(seed, view, int(rows[0])), area_min=area_min, flip=flip)
 
     def write(partial: Path) -> None:
-        pooled = _array(partial / "pooled.npy", (count, len(views), encoder.dim), np.float32)
+        pooled = new_array(partial / "pooled.npy", (count, len(views), encoder.dim), np.float32)
         dense = None
         directions = _directions(encoder, views, grid, dims) if grid and dims else None
         if grid:
             shape = (count, len(views), dims or encoder.dense_dim, *grid)
             _require_room(partial, shape, progress)
-            dense = _array(partial / "dense.npy", shape, np.float16)
+            dense = new_array(partial / "dense.npy", shape, np.float16)
         with torch.inference_mode(), progress.track(title, count * len(views)) as advance:
             for view in range(count):
                 for rows in _chunks(len(views)):
@@ -172,10 +173,6 @@ def _geometry(view: int, count: int, seed: int, area_min: float, flip: bool) -> 
         generator = torch.Generator().manual_seed(_drawn(seed, view, int(rows[0])))
         parts.append(draw_geometry(len(rows), generator, area_min=area_min, flip=flip))
     return Geometry.cat(parts)
-
-
-def _array(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
-    return np.lib.format.open_memmap(path, "w+", dtype=dtype, shape=shape)
 
 
 def _require_room(folder: Path, shape: tuple[int, ...], progress: Progress) -> None:

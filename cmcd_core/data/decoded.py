@@ -21,6 +21,7 @@ from ..errors import DataError, PluginError
 from ..interfaces.loader import Raw, Sample
 from ..interfaces.modality import Modality
 from ..progress import Progress
+from .arrays import new_array
 from .digest import digest, list_digest, raw_digest
 
 VERSION = 1
@@ -49,6 +50,7 @@ class DecodedViews:
         names: (N,) what each one's raw data is known by; equal where two views are the same item.
         skipped: Messages of the samples left out.
         digest: Address of the content.
+        keys: (N,) the sample's key of each.
     """
 
     array: np.ndarray
@@ -56,6 +58,7 @@ class DecodedViews:
     names: np.ndarray
     skipped: tuple[str, ...]
     digest: str
+    keys: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.array)
@@ -103,6 +106,7 @@ def decode_views(
         np.asarray(names)[kept],
         tuple(index["skipped"]),
         address,
+        tuple(keys[position] for position in index["kept"]),
     )
 
 
@@ -127,6 +131,12 @@ def decode_one(key: str, raw: Raw, bound: BoundModality) -> Tensor:
     if not torch.isfinite(value).all():
         raise DataError(f"{where}: holds values that are not finite{about}")
     return value
+
+
+def stored_alone(view: Tensor, bound: BoundModality, size: int) -> DecodedViews:
+    """One decoded view in memory, as :func:`decode_views` stores the first of a split."""
+    side = _stored_side(view, size) if bound.modality.spatial else 0
+    return DecodedViews(_stored(view, bound.modality, side)[None], np.zeros(1, np.int64), np.asarray([""]), (), "")
 
 
 def _write(
@@ -177,7 +187,7 @@ def _fill(
                     continue
                 if out is None:
                     shape = (count, *view.shape)
-                    out = np.lib.format.open_memmap(partial / "views.npy", "w+", dtype=view.dtype, shape=shape)
+                    out = new_array(partial / "views.npy", shape, view.dtype)
                 if view.shape != out.shape[1:]:
                     raise PluginError(f"decode should always return one shape: got {out.shape[1:]} and {view.shape}")
                 out[len(kept)] = view

@@ -17,10 +17,13 @@ from ..cache import cached_entry
 from ..cores import usable_cores
 from ..errors import DataError
 from ..interfaces.task import Task
+from .arrays import new_array
 from .digest import digest, list_digest, raw_digest
 from .geometry import Geometry, apply_geometry
 
 VERSION = 1
+KEPT_BYTES = 2**27
+"""Targets at their own size that stay in memory, a split."""
 AHEAD = 256
 """So many targets are read at a time: results wait in memory only so far ahead."""
 
@@ -85,8 +88,15 @@ def read_targets(
         DataError: A target cannot be read or has no class; its key and file are named.
     """
 
+    kept: dict[int, Tensor] = {}
+
     def own(position: int) -> Tensor:
-        return readable(task, keys[position], values[position], classes)
+        if position in kept:
+            return kept[position]
+        target = readable(task, keys[position], values[position], classes)
+        if len(kept) * target.nbytes < KEPT_BYTES:  # choices on val read the same masks again and again
+            kept[position] = target
+        return target
 
     if not task.spatial:
         stacked = torch.stack([own(position) for position in range(len(values))])
@@ -104,7 +114,7 @@ def _write(partial: Path, own: Callable[[int], Tensor], count: int, side: int) -
         return array
 
     first = prepare(0)
-    out = np.lib.format.open_memmap(partial / "targets.npy", "w+", dtype=first.dtype, shape=(count, *first.shape))
+    out = new_array(partial / "targets.npy", (count, *first.shape), first.dtype)
     with ThreadPoolExecutor(usable_cores()) as pool:
         for start in range(0, count, AHEAD):
             block = range(start, min(start + AHEAD, count))

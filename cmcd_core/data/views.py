@@ -33,6 +33,10 @@ class Views:
     def __len__(self) -> int:
         return len(self.decoded)
 
+    def keys(self, indices: np.ndarray) -> list[str]:
+        """(n,) positions -> the keys of their samples."""
+        return [self.decoded.keys[index] for index in indices.tolist()]
+
     def at(self, size: int) -> Views:
         """The same views, seen at another size."""
         other = copy.copy(self)
@@ -77,7 +81,8 @@ class Views:
             drawn = torch.Generator().manual_seed(seed)
             boxes = geometry or draw_geometry(len(x), drawn, area_min=area_min, flip=flip)
             x = apply_geometry(x, boxes, self._resize, self.size)
-        return self.modality.augment(x, torch.Generator(device=x.device).manual_seed(seed + 1))
+        augment = self.modality.augment if geometry is None else self.modality.augment_in_place
+        return augment(x, torch.Generator(device=x.device).manual_seed(seed + 1))
 
     def chunks(self, batch_size: int = 256, rows: np.ndarray | None = None) -> Iterator[Tensor]:
         """All views (or those at ``rows``), plain, in order."""

@@ -46,6 +46,10 @@ class Modality(ABC):
         """(N, C, H, W) -> same shape; photometric or modality-specific. Default: unchanged."""
         return batch
 
+    def augment_in_place(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """The same where a mask or a dense map lies on the picture: nothing moves. Default: :meth:`augment`."""
+        return self.augment(batch, generator)
+
     def encode(self, batch: Tensor) -> Tensor:
         """(N, C, H, W) as decoded -> (N, channels, H, W) in [0, 1], what an encoder sees. Default: unchanged."""
         return batch

@@ -112,6 +112,23 @@ def mask_sheet(samples: Sequence[Shown], classes: Sequence[str], ignore: int, pa
     _save(figure, path)
 
 
+def retrieval_sheet(rows: Sequence[Sequence[Shown]], path: Path) -> None:
+    """A row a query: the query, framed, then what was found for it, nearest first; titles above, keys below."""
+    columns = max(len(row) for row in rows)
+    figure = Figure(figsize=(1.6 * columns + 0.3, 2.0 * len(rows) + 0.2), layout="constrained")
+    for number, row in enumerate(rows):
+        for column, one in enumerate(row):
+            axes = figure.add_subplot(len(rows), columns, number * columns + column + 1)
+            _picture(axes, next(iter(one.pictures.values())))
+            axes.set_title(one.title, fontsize="small")
+            axes.set_xlabel(_end(one.key, 22), fontsize="xx-small", parse_math=False)
+            if column == 0:
+                axes.spines[:].set(color="black", linewidth=2)
+            elif one.key == row[0].key:  # the query's own partner
+                axes.spines[:].set(color=PALETTE[3], linewidth=2)
+    _save(figure, path)
+
+
 def _picture(axes: Axes, picture: np.ndarray | None) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
@@ -122,6 +139,11 @@ def _picture(axes: Axes, picture: np.ndarray | None) -> None:
 
 def _short(name: str, longest: int = LONGEST) -> str:
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
+def _end(name: str, longest: int) -> str:
+    """Of a path, the end says most."""
+    return name if len(name) <= longest else f"…{name[1 - longest :]}"
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -142,7 +142,7 @@ def linear(encoder: Encoder, task: Task, splits: Splits, subsets: Subsets, seed:
     known = cached(encoder, task, splits, subsets)
 
     def one_draw(rows: np.ndarray) -> Draw:
-        train, targets = known.train.at(known.place[rows]), splits.train.targets.at(rows)
+        train, targets = known.train.at(known.place[rows]), _training_targets(splits.train, rows)
         best: tuple[float, nn.Module, float] | None = None
         head = Standardised(fresh_head(task, encoder, splits, seed), known.mean, known.std)
         for strength in L2_STRENGTHS:
@@ -155,6 +155,13 @@ def linear(encoder: Encoder, task: Task, splits: Splits, subsets: Subsets, seed:
 
     for budget, draws in subsets.items():
         yield budget, summarise(task, splits, [one_draw(rows) for rows in draws], draws, seed)
+
+
+def _training_targets(part: Labelled, rows: np.ndarray) -> Tensor:
+    """What a head is solved on. Masks at half the size that encoders see: their maps have a quarter of it at most."""
+    if not part.targets.spatial:
+        return part.targets.at(rows)
+    return part.targets.cropped(rows, None, max(1, part.views.size // 2))
 
 
 def _outputs(head: nn.Module, frozen: Frozen) -> Iterator[Tensor]:

@@ -56,7 +56,7 @@ def labelled(
         raise DataError(f"no sample of this split has a {task.target_name!r}")
     keys = tuple(samples[views.decoded.rows[row]].key for row in rows)
     targets = read_targets(task, classes, keys, values, views.decoded.array.shape[-1], identity)
-    strata = (None,) * len(rows) if task.spatial else tuple(task.stratum(targets.own(i)) for i in range(len(rows)))
+    strata = (None,) * len(rows) if task.spatial else tuple(map(task.stratum, targets.at(np.arange(len(rows)))))
     return Labelled(views, np.asarray(rows), targets, strata, keys)
 
 

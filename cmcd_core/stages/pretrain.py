@@ -67,7 +67,11 @@ def pretrain(
     make = _two_views(views.at(config.crop_size or max(16, views.size * 2 // 3)), config, seed)
     with seeded(seed):
         module = Contrast(encoder, objective).to(memory_format=torch.channels_last)
-    return fit(fabric, module, plan, make, seed=seed, session=session, title=title)
+
+    def keys(epoch: int, number: int) -> list[str]:
+        return views.keys(shuffled_batches(count, config.batch_size, seed, epoch)[number])
+
+    return fit(fabric, module, plan, make, seed=seed, session=session, title=title, keys=keys)
 
 
 def _two_views(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.targets import upsampled
-from ..errors import PluginError
+from ..errors import DataError, PluginError
 from ..interfaces.encoder import Encoder
 from ..interfaces.task import Task
 from .labelled import Labelled, Splits
@@ -112,6 +112,18 @@ def judge(task: Task, splits: Splits, part: Labelled, outputs: Iterable[Tensor])
     )
 
 
+def check_metrics(task: Task, classes: Sequence[str] | None) -> None:
+    """Refuse before any training what could not be scored after it.
+
+    Raises:
+        DataError: There are too few classes.
+        PluginError: A spatial task's metrics do not add up over samples.
+    """
+    for name, metric in task.metrics(classes).items():
+        if task.spatial:
+            _adds_up(name, metric)
+
+
 def _adds_up(name: str, metric: Metric) -> bool:
     for state, reduce in metric._reductions.items():
         if not isinstance(metric._defaults[state], Tensor) or getattr(reduce, "__name__", "") != "dim_zero_sum":
@@ -131,7 +143,7 @@ def values(task: Task, splits: Splits, parts: Sequence[Judged], rows: Tensor | N
         outputs = [part.outputs[chosen] for part in parts if part.outputs is not None]
         targets = [part.targets[chosen] for part in parts if part.targets is not None]
         metrics.update(torch.cat(outputs), torch.cat(targets))
-        return {name: float(value) for name, value in metrics.compute().items()}
+        return _with_primary(task, {name: float(value) for name, value in metrics.compute().items()})
     out: dict[str, float] = {}
     for name, metric in metrics.items():
         for state in metric._defaults:
@@ -141,7 +153,13 @@ def values(task: Task, splits: Splits, parts: Sequence[Judged], rows: Tensor | N
         metric._update_count = 1  # else torchmetrics warns that it was never updated
         value: Any = metric.compute()
         out |= {key: float(each) for key, each in (value if isinstance(value, dict) else {name: value}).items()}
-    return out
+    return _with_primary(task, out)
+
+
+def _with_primary(task: Task, found: dict[str, float]) -> dict[str, float]:
+    if task.primary not in found:
+        raise PluginError(f"the task ranks by {task.primary!r}, and its metrics are {', '.join(found)}")
+    return found
 
 
 @torch.no_grad()
@@ -157,7 +175,7 @@ def score(task: Task, splits: Splits, part: Labelled, outputs: Iterable[Tensor])
             alike = [number for number, target in enumerate(targets) if target.shape == shape]
             together = torch.stack([targets[number] for number in alike])
             metrics.update(upsampled(batch[alike].float().cpu(), together), together)
-    return float(metrics.compute()[task.primary])
+    return _with_primary(task, {name: float(value) for name, value in metrics.compute().items()})[task.primary]
 
 
 def summarise(
@@ -171,6 +189,11 @@ def summarise(
     """Means over draws, and their intervals: draws and test samples are both resampled, with common seeds."""
     each = [values(task, splits, [draw.test]) for draw in draws]
     known = [name for name in each[0] if not any(math.isnan(one[name]) for one in each)]  # not of a class without test
+    if task.primary not in known:
+        raise DataError(
+            f"{task.primary} of the test split is not a number",
+            "Check that its targets say something: what is ignored everywhere cannot be scored.",
+        )
     count, tests = len(draws[0].test), [draw.test for draw in draws]
     means = {name: float(np.mean([one[name] for one in each])) for name in known}
     whole = values(task, splits, tests)
@@ -183,7 +206,8 @@ def summarise(
         rows = torch.randint(count, (count,), generator=over_rows)
         found = [values(task, splits, part, rows) for part in ([picked] if together else [[one] for one in picked])]
         for name in known:
-            replicates[name].append(float(np.nanmean([one[name] for one in found])))
+            numbers = [one[name] for one in found if not math.isnan(one[name])]
+            replicates[name].append(float(np.mean(numbers)) if numbers else math.nan)
     ends = {name: np.nanquantile(several, [0.025, 0.975]) for name, several in replicates.items()}
     return Scores(
         n_train=round(float(np.mean([len(rows) for rows in subsets]))),

@@ -23,12 +23,14 @@ from .labelled import Labelled, Splits
 from .scoring import Draw, Judged, Scores, judge, score, summarise
 from .training import Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
-BATCH = 64
+BATCH, MASKS = 64, 16
+"""Samples a step; of masks, whose every pixel is an example, so many."""
+FULL, MORE = 50, 4
+"""Fewer labels than ``FULL`` make cheap steps: a training gets up to ``MORE`` times as many. So does one on masks."""
 LOOKS = 10
 """How often a training is scored on val; its best state counts."""
-FULL, MORE = 50, 4
 PATIENCE = 4
-"""A training ends once so many looks in a row brought nothing better."""
+"""A training ends once so many looks in a row brought nothing better, from the middle on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class Recipe:
     """How whole networks are trained on labels.
 
     Attributes:
-        steps: Optimiser steps at least; up to ``MORE`` times as many on fewer than ``FULL`` labels: they are cheap.
+        steps: Optimiser steps at least; up to ``MORE`` times as many where they are cheap.
         epochs: Epochs at least: many labels get more steps.
         lrs: Learning rates tried on val in the first draw of each budget.
         layer_decay: Each earlier layer learns at so many times the rate of the next; 1: all alike.
@@ -119,8 +121,9 @@ def _train(
     fabric: Fabric, module: Supervised, splits: Splits, rows: np.ndarray, lr: float, recipe: Recipe, seed: int
 ) -> tuple[float, Supervised]:
     """Train on the labelled rows; return the best val score and the module in that state."""
-    per_epoch = steps_an_epoch(len(rows), BATCH)
-    steps = recipe.steps * min(MORE, max(1, FULL / len(rows)))
+    batch_size = MASKS if module.task.spatial else BATCH
+    per_epoch = steps_an_epoch(len(rows), batch_size)
+    steps = recipe.steps * (MORE if module.task.spatial else min(MORE, max(1, FULL / len(rows))))
     epochs = max(1, round(steps / per_epoch), recipe.epochs)
     plan = Plan(epochs=epochs, steps_per_epoch=per_epoch, lr=lr, weight_decay=recipe.weight_decay)
     best: tuple[float, dict[str, Tensor]] | None = None
@@ -138,10 +141,15 @@ def _train(
             best, since = (reached, copy.deepcopy(module.state_dict())), 0
         return {}
 
+    def keys(epoch: int, number: int) -> list[str]:
+        return [splits.train.keys[row] for row in rows[shuffled_batches(len(rows), batch_size, seed, epoch)[number]]]
+
     fit(
-        fabric, module, plan, lambda epoch: _batches(splits.train, module.task, rows, recipe, seed, epoch),
-        seed=seed, session=Session(), title="supervised", after_epoch=look, enough=lambda: since >= PATIENCE,
+        fabric, module, plan, lambda epoch: _batches(splits.train, module.task, rows, recipe, batch_size, seed, epoch),
+        seed=seed, session=Session(), title="supervised", after_epoch=look,
+        enough=lambda: since >= PATIENCE and 2 * done >= epochs,
         scales=layer_scales(module.encoder, recipe.layer_decay, "encoder."),
+        keys=keys,
     )  # fmt: skip
     assert best is not None
     module.load_state_dict(best[1])
@@ -150,11 +158,13 @@ def _train(
 
 
 def _batches(
-    part: Labelled, task: Task, rows: np.ndarray, recipe: Recipe, seed: int, epoch: int
+    part: Labelled, task: Task, rows: np.ndarray, recipe: Recipe, batch_size: int, seed: int, epoch: int
 ) -> Iterator[tuple[int, tuple[Any, ...]]]:
     """One epoch; masks follow the crops and mirrorings of their views."""
-    for number, chosen in enumerate(shuffled_batches(len(rows), BATCH, seed, epoch)):
+    for number, chosen in enumerate(shuffled_batches(len(rows), batch_size, seed, epoch)):
         at, drawn = rows[chosen], batch_seed(seed, epoch, number)
+        if len(at) == 1:  # BatchNorm needs two: two crops of the only labelled sample
+            at = at.repeat(2)
         geometry: Geometry | None = None
         if task.spatial:
             generator = torch.Generator().manual_seed(drawn)

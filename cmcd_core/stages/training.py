@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from ..data.seeds import seeded
-from ..errors import CmcdError
 from ..progress import Progress
 from ..run_folder import RunFolder
+from .keeping import CheckpointStore, Keeping
+from .standing import Standing
+from .watch import Watch
 
 DROPOUT = 2**20
 """Where an epoch's seed for the network's own randomness lies, beyond any batch's number."""
-
-
-class CheckpointStore(Protocol):
-    """Where a training's state is kept between sessions."""
-
-    def save(self, epoch: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None: ...
-
-    def latest(self, digest: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,59 +97,64 @@ def fit(
     after_epoch: Callable[[], Mapping[str, float]] = dict,
     enough: Callable[[], bool] = lambda: False,
     scales: Mapping[str, float] | None = None,
+    keys: Callable[[int, int], Sequence[str]] = lambda epoch, number: (),
 ) -> History:
     """Minimise ``module(*args)`` over ``batches(epoch)``, which yields (number of samples, args).
 
     Everything random in an epoch must follow from ``seed`` and its number alone; a resumed training then goes on as
-    an uninterrupted one would.
+    an uninterrupted one would. Checkpoints are written after each epoch, in long epochs now and then, and where a
+    signal ends the training.
 
     Args:
         enough: Asked after each epoch; True ends the training early.
         scales: Parameter name -> its share of the learning rate; others take all of it.
+        keys: Epoch and batch number -> the keys of that batch's samples.
 
     Raises:
         CmcdError: The loss is not finite; the last checkpoint stays.
     """
     fused = fabric.device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(_groups(module, plan.weight_decay, scales or {}), lr=plan.lr, fused=fused)
-    history = History()
-    if session.store and (found := session.store.latest(session.digest)):
-        _restore(module, optimizer, *found)
-        history.losses = list(found[1]["losses"])
-        session.progress.note(f"{title}: going on after epoch {len(history.losses)} of {plan.epochs}")
-    session.rewind(len(history.losses))
+    standing = Standing(module, optimizer, fabric.device)
+    _go_on(standing, session, title, plan)
     wrapped, fast = fabric.setup(module, optimizer)
-    start = len(history.losses)
-    with seeded(seed), session.progress.track(title, (plan.epochs - start) * plan.steps_per_epoch) as advance:
-        for epoch in range(start, plan.epochs):
+    done = len(standing.losses) * plan.steps_per_epoch + standing.steps
+    keeping = Keeping(session.store, session.digest, standing)
+    with seeded(seed), session.progress.track(title, plan.steps - done) as advance, keeping:
+        for epoch in range(len(standing.losses), plan.epochs):
             module.train()
-            total, seen = torch.zeros((), device=fabric.device), 0
             torch.manual_seed(batch_seed(seed, epoch, DROPOUT))
+            watch = Watch(module, title, epoch, keys)
             for number, (count, args) in enumerate(batches(epoch)):
+                if standing.drawn_again(number):
+                    continue
                 for group in optimizer.param_groups:
                     group["lr"] = group["share"] * plan.lr_at(epoch * plan.steps_per_epoch + number)
                 loss = wrapped(*args)
+                watch.see(loss, number)
                 fast.zero_grad()
                 fabric.backward(loss)
                 fast.step()
                 after_step()
-                total, seen = total + loss.detach().float() * count, seen + count
-                last = f", loss {history.losses[-1]:.3f}" if history.losses else ""
+                standing.add(loss, count)
+                last = f", loss {standing.losses[-1]:.3f}" if standing.losses else ""
                 advance(1, f"epoch {epoch + 1}/{plan.epochs}{last}")
-            mean = float(total) / max(1, seen)
-            if not math.isfinite(mean):
-                raise CmcdError(
-                    f"{title}: the loss is not finite in epoch {epoch + 1}",
-                    "Lower the learning rate, or raise the temperature.",
-                )
-            history.losses.append(mean)
-            session.log({"epoch": epoch, "loss": mean, **after_epoch()})
-            if session.store:
-                meta = {"digest": session.digest, "losses": history.losses}
-                session.store.save(epoch + 1, _state(module, optimizer), meta)
+                keeping.step_done(watch)
+            watch.look()
+            session.log({"epoch": epoch, "loss": standing.end_epoch(), **after_epoch()})
+            keeping.epoch_done()
             if enough():
                 break
-    return history
+    return History(standing.losses)
+
+
+def _go_on(standing: Standing, session: Session, title: str, plan: Plan) -> None:
+    """From the newest checkpoint that can be read, if there is one."""
+    if session.store and (found := session.store.latest(session.digest, session.progress.note)):
+        standing.restore(*found)
+        within = f" and {standing.steps} steps" if standing.steps else ""
+        session.progress.note(f"{title}: going on after epoch {len(standing.losses)} of {plan.epochs}{within}")
+    session.rewind(len(standing.losses))
 
 
 def shuffled_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -184,26 +183,3 @@ def _groups(module: nn.Module, weight_decay: float, scales: Mapping[str, float])
         {"params": parameters, "share": share, "weight_decay": weight_decay if decays else 0.0}
         for (share, decays), parameters in sorted(groups.items(), key=lambda item: (-item[0][0], not item[0][1]))
     ]
-
-
-def _state(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    out = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        out |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    return out
-
-
-def _restore(
-    module: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]
-) -> None:
-    module.load_state_dict({n.removeprefix("module."): t for n, t in tensors.items() if n.startswith("module.")})
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            like = parameters[int(index)]
-            if tensor.shape == like.shape:  # fused steps walk memory: the moments must lie as the weights do
-                tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
-            state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

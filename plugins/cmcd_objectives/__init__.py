@@ -159,9 +159,21 @@ def cmcd_objectives() -> list[ObjectivePlugin[Any]]:
         *(
             ObjectivePlugin(name=name, summary=summary, options=options, build=partial(build_dense_plain, name))
             for name, summary, options in (
-                ("dense_l2", "l2 at every place of the dense maps.", state_options.DenseOptions),
-                ("dense_cosine", "Cosine distance at every place of the dense maps.", state_options.DenseOptions),
-                ("dense_cmc", "CMC among sampled places of the dense maps.", state_options.DenseCmcOptions),
+                (
+                    "dense_l2",
+                    "Distance of unit vectors at every place of the dense maps (as ScaLR, Puy et al. 2024).",
+                    state_options.DenseOptions,
+                ),
+                (
+                    "dense_cosine",
+                    "Cosine distance at every place of the dense maps (regression that no one paper owns).",
+                    state_options.DenseOptions,
+                ),
+                (
+                    "dense_cmc",
+                    "CMC among sampled places of the dense maps (as PPKT's pixel-to-point contrast, Liu et al. 2021).",
+                    state_options.DenseCmcOptions,
+                ),
             )
         ),
         plain_plugin(

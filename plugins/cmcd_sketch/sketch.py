@@ -39,6 +39,11 @@ class Sketch(Modality):
         """Another hand: strokes moved, thicker or thinner, and broken, drawn for each sketch."""
         o = self.options
         batch = warp(batch, generator, jitter=o.jitter, rotation=o.rotation, shear=o.shear)
+        return self.augment_in_place(batch, generator)
+
+    def augment_in_place(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """The same without moving strokes."""
+        o = self.options
         batch = thicken(batch, generator, o.thickness)
         return break_strokes(batch, generator, o.gaps, o.gap_size)
 
