@@ -45,7 +45,10 @@ RESERVED = frozenset({"scratch", "untrained", "source", "distilled", "ssl-target
 
 @dataclass(frozen=True)
 class Plugin:
-    """One entry point: where it comes from, whether it works, and what it provides."""
+    """One entry point: where it comes from, whether it works, and what it provides.
+
+    ``module``: What it names, whose code runs when it is loaded.
+    """
 
     name: str
     distribution: str
@@ -156,9 +159,9 @@ def _load_one(entry: EntryPoint, only: set[str] | None) -> Plugin:
     number = entry.dist.version if entry.dist else "unknown"
     origin = (entry.name, distribution, number)
     if only is not None and entry.name not in only:
-        return Plugin(*origin, "off", "not named in CMCD_PLUGINS")
+        return Plugin(*origin, "off", "not named in CMCD_PLUGINS", module=entry.value)
     if needs := _unmet(entry):
-        return Plugin(*origin, "incompatible", needs)
+        return Plugin(*origin, "incompatible", needs, module=entry.value)
     try:
         return Plugin(*origin, "ok", parts=_parts(entry), module=entry.value)
     except KeyboardInterrupt:
@@ -167,7 +170,8 @@ def _load_one(entry: EntryPoint, only: set[str] | None) -> Plugin:
         if os.environ.get("CMCD_STRICT"):
             raise
         text = " ".join(str(error).split())
-        return Plugin(*origin, "broken", f"{type(error).__name__}: {text}" if text else type(error).__name__)
+        reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return Plugin(*origin, "broken", reason, module=entry.value)
 
 
 def _unmet(entry: EntryPoint) -> str:

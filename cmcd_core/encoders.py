@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def load_encoder(folder: str | Path) -> Encoder:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
+        if isinstance(error, KeyError):
+            reason = f"its config.json has no {error}"
         raise ConfigError(f"{folder}: not an encoder that cmcd or timm saved ({reason})") from error
     return encoder.eval()
 
@@ -89,6 +92,8 @@ def _foreign(folder: Path, card: dict[str, Any]) -> Encoder:
 
 def _side_by_side(folder: Path, card: dict[str, Any]) -> Encoder:
     """Put the members that ``SideBySide.save`` wrote together again."""
+    if odd := [name for name in card["members"] if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name)]:
+        raise ConfigError(f"{folder}: its config.json names a member {odd[0]!r}; expected the name of a folder in it")
     statistics = load_file(folder / "model.safetensors")
     encoder = SideBySide([load_encoder(folder / name) for name in card["members"]], **statistics)
     encoder.card = {key: value for key, value in card.items() if key not in ("members", "foreign", "note")}

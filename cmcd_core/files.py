@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
+"""All that numpy says of a full disk."""
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
@@ -52,9 +54,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        if error.errno is None:
+        number = errno.ENOSPC if _CUT_SHORT.fullmatch(str(error)) else error.errno
+        if number is None:
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a failed write names no file
+        raise OSError(number, os.strerror(number), str(path)) from error  # a failed write names no file
     finally:
         partial.unlink(missing_ok=True)
 

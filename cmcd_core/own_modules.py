@@ -104,7 +104,7 @@ def distill(
     if folder.path.exists() and any(folder.path.iterdir()) and not resume:
         raise ConfigError(f"{folder.path}: something is there already", "Pass resume=True, or another out.")
     with folder.locked(), _frozen(source):
-        bank = _features(teacher, pairs, batch_size, workers, fabric.device, progress)
+        bank = _features(teacher, pairs, batch_size, workers, seed, fabric.device, progress)
         shapes = [[name, list(tensor.shape)] for name, tensor in student.state_dict().items()]
         inputs = digest([vars(recipe) | {"epochs": None}, seed, parts, weights_digest(teacher), count, shapes])
         refuse_another(folder, "distill", "training", inputs)
@@ -216,12 +216,12 @@ def _frozen(source: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def _features(
-    encoder: Encoder, pairs: Any, batch_size: int, workers: int, device: torch.device, progress: Progress
+    encoder: Encoder, pairs: Any, batch_size: int, workers: int, seed: int, device: torch.device, progress: Progress
 ) -> Tensor:
-    """(N, D) source features of every pair, on the CPU."""
+    """(N, D) source features of every pair, on the CPU; items that differ each time are drawn from ``seed``."""
     loader = DataLoader(pairs, batch_size=batch_size, num_workers=workers)
     out = []
-    with progress.track("2 source features", len(pairs)) as advance:
+    with seeded(seed), progress.track("2 source features", len(pairs)) as advance:
         for item in loader:
             out.append(encoder(item[0].to(device)).pooled.float().cpu())
             advance(len(out[-1]), "")

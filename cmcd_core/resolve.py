@@ -240,7 +240,13 @@ def _built(chosen: Chosen) -> PairedLoader:
 def _modality(catalog: Catalog, section: str, config: ModalityConfig, loader: PairedLoader | None) -> Chosen:
     """The user's options win over what the data set says of itself."""
     said = loader.modality_options(catalog.modality(config.name).name) if loader else {}
-    chosen = _chosen(catalog, "modality", config.name, {**said, **config.options}, section)
+    try:
+        chosen = _chosen(catalog, "modality", config.name, {**said, **config.options}, section)
+    except ConfigError as error:
+        if not any(f"{section}.{key}:" in error.message for key in said.keys() - config.options.keys()):
+            raise
+        hint = f"The data set says so itself ([{config.name}] in its dataset.toml): correct it there, or set it by -o."
+        raise ConfigError(error.message, hint) from None
     return replace(chosen, said=tuple(sorted(said.keys() - config.options.keys())))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from .config import Step
+from .data.decoded import decode_one
 from .data.targets import readable
 from .errors import DataError
 from .interfaces.loader import Split
@@ -16,6 +18,8 @@ from .workbench import Side, Workbench
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 EVALUATE: Step = "evaluate"
+PROPORTIONS = 0.05
+"""Sides that were rounded after a scaling may differ by so much."""
 
 
 def unserved(bench: Workbench, task: Task, side: Side = "target") -> DataError | None:
@@ -72,7 +76,26 @@ def check_tasks(bench: Workbench) -> None:
         DataError: A task that the user asked for is not served, or a target cannot be read.
     """
     for chosen, task in served_tasks(bench):
-        check_metrics(task, task_splits(bench, "target", chosen, task).classes)
+        splits = task_splits(bench, "target", chosen, task)
+        check_metrics(task, splits.classes)
+        if task.spatial:
+            for split, part in zip(SPLITS, (splits.train, splits.val, splits.test), strict=True):
+                _check_proportions(bench, task, split, part)
+
+
+def _check_proportions(bench: Workbench, task: Task, split: Split, part: Labelled) -> None:
+    """A mask may be larger or smaller than its view, but not of another form. The first of a split is looked at."""
+    sample = bench.samples(EVALUATE, split)[int(part.views.decoded.rows[part.rows[0]])]
+    bound = bench.bound(bench.resolved.places[EVALUATE], "target")
+    height, width = decode_one(sample.key, sample.views[bound.name], bound).shape[-2:]
+    rows, columns = part.targets.own(0).shape[-2:]
+    if abs(rows * width / (columns * height) - 1) > PROPORTIONS:
+        target = sample.targets[task.target_name]
+        raise DataError(
+            f"{target if isinstance(target, Path) else task.target_name}: {columns} x {rows} pixels, and the "
+            f"{bound.name} view of sample {sample.key!r} has {width} x {height}",
+            "Both must show the same part of the scene: crop or export them alike.",
+        )
 
 
 def task_splits(bench: Workbench, side: Side, chosen: Chosen, task: Task) -> Splits:

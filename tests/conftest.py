@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch comes in: workers that each take all cores slow each other down
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import csv
 import shutil
 import subprocess
 import sys

@@ -307,7 +307,7 @@ def test_environment_variables_are_documented() -> None:
 
 
 def test_the_second_command_is_what_ci_runs() -> None:
-    command = "python -m pip install -e '.[dev]' && python -m pytest"
+    command = "python -m pip install -e '.[dev]' && python -m pytest -n 2"
     assert command in TEXT["README.md"]
     assert f"\n{command}\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert os.access(ROOT / ".ci" / "run", os.X_OK)

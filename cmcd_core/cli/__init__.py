@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..errors import CmcdError
+from ..errors import CmcdError, printable
 from .bound import bound
 from .cache import cache
 from .compare import compare
@@ -82,7 +82,8 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         click.echo(
-            f"Error: {type(error).__name__}: {error}\nThis is a bug in cmcd or a plugin; CMCD_DEBUG=1 shows where.",
+            f"Error: {type(error).__name__}: {printable(str(error))}\n"
+            "This is a bug in cmcd or a plugin; CMCD_DEBUG=1 shows where.",
             err=True,
         )
         code = 1

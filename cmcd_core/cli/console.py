@@ -18,6 +18,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from ..config import STEPS, Step
+from ..errors import printable
 from ..progress import Advance, Progress
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class Terminal(Progress):
         return self.bars
 
     def _line(self, text: str) -> None:
-        self.err.print(escape(text), soft_wrap=True)
+        self.err.print(escape(printable(text)), soft_wrap=True)
 
 
 def _described(place: Place) -> str:

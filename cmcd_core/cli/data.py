@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import printable
 from .options import opt, options
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def describe(path: str, samples: int, assignments: tuple[str, ...], **flags: Any
     if flags["as_json"]:
         click.echo(json.dumps(values, indent=2, ensure_ascii=False))
     else:
-        click.echo("\n".join(lines(values)))
+        click.echo(printable("\n".join(lines(values))))
     return 0
 
 
@@ -109,7 +110,7 @@ def pack(path: str, out: Path, shard_size: float, assignments: tuple[str, ...], 
     finally:
         terminal.close()
     for note in opened.loader.notes:
-        click.echo(note, err=True)
+        click.echo(printable(note), err=True)
     for split, packed in written.items():
         click.echo(f"{split:<6} {packed.samples:>8} samples  {packed.shards:>5} shards  {packed.size / 1e6:>10,.1f} MB")
     click.echo(f"folder: {out}")
@@ -165,13 +166,13 @@ def show_check(checked: Checked, picture: Path | None) -> None:
     if any(len(samples) < looked.totals[split] for split, samples in looked.samples.items()):
         click.echo(f"looked at {', '.join(f'{len(found)} of {split}' for split, found in looked.samples.items())}")
     for finding in checked.findings:
-        click.echo(f"{finding.level}: {finding.text}")
+        click.echo(printable(f"{finding.level}: {finding.text}"))
         for example in finding.examples:
-            click.echo(f"    {example}")
+            click.echo(printable(f"    {example}"))
         if finding.count > len(finding.examples) > 0:
             click.echo(f"    … {finding.count - len(finding.examples)} more")
         if finding.advice:
-            click.echo(f"  {finding.advice}")
+            click.echo(printable(f"  {finding.advice}"))
     warnings = len(checked.findings) - checked.problems
     click.echo(f"{checked.problems or 'no'} problem{'s' * (checked.problems != 1)}, {warnings or 'no'} "
                f"warning{'s' * (warnings != 1)}")  # fmt: skip

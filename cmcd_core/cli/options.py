@@ -113,15 +113,18 @@ def configuration(
     for section in ("source", "target", "objective", "task", "data"):
         if isinstance(values.get(section), str):
             values[section] = section_of(section, values[section])
+    if isinstance(values.get("task"), list):
+        values["task"] = {"names": values["task"]}
+    for section in {key.partition(".")[0] for key in KEYS.values()} & values.keys():
+        if not isinstance(values[section], dict):
+            raise ConfigError(
+                f"{section}: expected a table, got {values[section]!r}", f"In TOML: [{section}], its keys below."
+            )
     _forget_what_is_replaced(values, flags)
     for flag, given in flags.items():
         if flag not in KEYS or given is None or given == ():
             continue
         section, name = KEYS[flag].split(".")
-        if not isinstance(values.get(section, {}), dict):
-            raise ConfigError(
-                f"{section}: expected a table, got {values[section]!r}", f"In TOML: [{section}] and its keys below."
-            )
         values = merge(values, {section: {name: list(given) if isinstance(given, tuple) else given}})
     if data is not None:
         values["data"] = dict(parse_data(data))
@@ -143,15 +146,25 @@ def _forget_what_is_replaced(values: dict[str, Any], flags: dict[str, Any]) -> N
 
 
 def _forget_objectives(values: dict[str, Any], flags: dict[str, Any]) -> None:
-    """Tables of objectives that neither the run nor a baseline is, once a flag has replaced one of them."""
+    """Tables of objectives that a flag has replaced, in the run or among its baselines; tables of nothing stay, to be
+    told of."""
+    from ..config import ObjectiveConfig
+
+    there, listed = values.get("objective", {}), values.get("evaluate", {}).get("baselines") or ()
+    given, baselines = flags.get("objective"), flags.get("baselines")
+    own = there.get("expression") or ObjectiveConfig().expression
+    replaced = _keys_of(own, listed) - _keys_of(given or own, baselines or listed)
+    if given is not None:
+        replaced |= {"expression"}
+    if there:
+        values["objective"] = {key: table for key, table in there.items() if key not in replaced}
+
+
+def _keys_of(expression: Any, baselines: Any) -> set[str]:
+    """Names of the options' tables that a run's objective and its baselines have; what is no text is told of later."""
     from ..config import BASELINES
     from ..grammar import parse_expression
 
-    there, given = values.get("objective", {}), flags.get("objective")
-    if not there or (given is None and not flags.get("baselines")):
-        return
-    baselines = flags.get("baselines") or values.get("evaluate", {}).get("baselines") or ()
-    expressions = [given or there.get("expression"), *([baselines] if isinstance(baselines, str) else baselines)]
-    used = {term.key for one in expressions if one and one not in BASELINES for term in parse_expression(one)}
-    keys = used | ({"expression"} if given is None else set())
-    values["objective"] = {key: table for key, table in there.items() if key in keys}
+    every = [expression, *(baselines if isinstance(baselines, list | tuple) else [baselines])]
+    texts = (one for one in every if isinstance(one, str) and one not in BASELINES)
+    return {term.key for one in texts for term in parse_expression(one)}

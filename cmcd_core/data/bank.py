@@ -115,23 +115,22 @@ def feature_bank(
         return views.augmented(rows, _drawn(seed, view, int(rows[0])), area_min=area_min, flip=flip)
 
     def write(partial: Path) -> None:
-        pooled = new_array(partial / "pooled.npy", (count, len(views), encoder.dim), np.float32)
-        dense = None
+        maps = (count, len(views), dims or encoder.dense_dim, *grid) if grid else None
+        if maps:
+            _require_room(partial, maps, progress)
         directions = _directions(encoder, views, grid, dims) if grid and dims else None
-        if grid:
-            shape = (count, len(views), dims or encoder.dense_dim, *grid)
-            _require_room(partial, shape, progress)
-            dense = new_array(partial / "dense.npy", shape, np.float16)
+        pooled = new_array(partial / "pooled.npy", (count, len(views), encoder.dim), np.float32)
+        dense = new_array(partial / "dense.npy", maps, np.float16) if maps else None
         with torch.inference_mode(), progress.track(title, count * len(views)) as advance:
             for view in range(count):
                 for rows in _chunks(len(views)):
                     features = encoder(batch(view, rows))
                     pooled[view, rows] = features.pooled.float().cpu().numpy()
                     if dense is not None and grid:
-                        maps = F.adaptive_avg_pool2d(features.dense, grid).float()
+                        cells = F.adaptive_avg_pool2d(features.dense, grid).float()
                         if directions is not None:
-                            maps = torch.einsum("nchw,ck->nkhw", maps, directions)
-                        dense[view, rows] = maps.half().cpu().numpy()
+                            cells = torch.einsum("nchw,ck->nkhw", cells, directions)
+                        dense[view, rows] = cells.half().cpu().numpy()
                     advance(len(rows), "")
         pooled.flush()
 

@@ -197,8 +197,10 @@ def _fill(
         raise DataError(f"none of the {count} samples could be read; the first: {skipped[0]}")
     out.flush()
     if len(kept) < count:
-        np.save(partial / "cut.npy", out[: len(kept)])
-        del out
+        cut = new_array(partial / "cut.npy", (len(kept), *out.shape[1:]), out.dtype)
+        cut[:] = out[: len(kept)]
+        cut.flush()
+        del out, cut
         os.replace(partial / "cut.npy", partial / "views.npy")
     return kept, skipped
 

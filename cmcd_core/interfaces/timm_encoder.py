@@ -18,6 +18,9 @@ from ..errors import ConfigError
 from .encoder import Encoder, Features, write_encoder
 
 DEFAULT_ARCHITECTURE = "resnet10t"
+HUB = ("hf-hub", "hf_hub")
+OWN_ARGUMENTS = frozenset({"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"})
+"""Of ``timm.create_model``: they decide what is read and fetched."""
 DEFAULT_MODEL_ARGS: Mapping[str, Any] = {"channels": [16, 32, 64, 256], "stem_width": 8}
 """A slim residual net: learns from a few thousand pairs within a minute on a CPU."""
 
@@ -48,6 +51,7 @@ class TimmEncoder(Encoder):
         **model_args: Any,
     ) -> None:
         super().__init__()
+        _refuse_reaching_out(architecture, weights, model_args)
         if architecture is None:
             architecture, model_args = DEFAULT_ARCHITECTURE, {**DEFAULT_MODEL_ARGS, **model_args}
         self.architecture = architecture
@@ -55,6 +59,9 @@ class TimmEncoder(Encoder):
         self.channels = in_chans
         self.model: Any  # a timm module: its attributes are typed nowhere
         self.model = self._create(pretrained=weights == "pretrained")
+        if (hub := architecture.partition(":"))[0] in HUB:  # saved by what it is, so that nothing is fetched again
+            _, self.architecture, given = timm.models.load_model_config_from_hf(hub[2])
+            self.model_args = {**(given or {}), **model_args}
         if weights is not None and weights != "pretrained":
             self._load_file(Path(weights))
         own_mean, own_std = self._normalisation(weights is not None)
@@ -213,6 +220,25 @@ class TimmEncoder(Encoder):
         if maps.shape[1] != self.dense_dim and maps.shape[-1] == self.dense_dim:
             return maps.permute(0, 3, 1, 2)
         return maps
+
+
+def _refuse_reaching_out(architecture: str | None, weights: str | Path | None, model_args: Mapping[str, Any]) -> None:
+    """A folder from anywhere says how its network is built: that must neither fetch anything nor read other weights.
+
+    Raises:
+        ConfigError: It would.
+    """
+    prefix, colon, _ = (architecture or "").partition(":")
+    if colon and not (prefix in HUB and weights == "pretrained"):
+        raise ConfigError(
+            f"{architecture!r} is not a timm architecture: it names another place to read one from",
+            "A model of the hub is asked for by --teacher alone.",
+        )
+    if reaching := sorted(OWN_ARGUMENTS & model_args.keys()):
+        raise ConfigError(
+            f"model_args.{reaching[0]}: not an argument of an architecture, but of how timm gets its weights",
+            "Leave it out; pretrained weights are asked for by --teacher.",
+        )
 
 
 def _earlier_stages(model: Any) -> list[int]:

@@ -39,7 +39,7 @@ class Depth(Modality):
         seen = depth > 0
         # The window is applied before anything is resized: near and far surfaces are not blended across it.
         depth[(depth < (o.near or 0)) | (depth > (o.far or math.inf))] = 0
-        if not (seen & (depth >= self.near) & (depth <= self.far)).any():
+        if not ((depth > 0) & (depth >= self.near) & (depth <= self.far)).any():
             raise DataError(*self._nothing_left(seen))
         return torch.from_numpy(depth)[None]
 

@@ -88,7 +88,7 @@ def said_by(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
 def require_refused(code: int, said: str, parts: list[str]) -> None:
     """One error of a line or two that names these, and exit code 2."""
     assert code == 2, said
-    assert said.count("Error:") == 1, said
+    assert sum(line.startswith("Error:") for line in said.splitlines()) == 1, said
     lines = said[said.index("Error:") :].splitlines()
     assert len(lines) <= LINES, said
     assert all(len(line) < WIDTH for line in lines), said

@@ -131,7 +131,9 @@ FILES: dict[str, tuple[Change, str, list[str]]] = {
     "mask: empty": (holding(MASK, b""), MASKS, [MASK, "'train1'"]),
     "mask: bomb": (holding(MASK, BOMB), MASKS, [MASK, "'train1'"]),
     "mask: 16 bits": (picture(MASK, Image.new("I;16", (20, 20), 3000)), MASKS, [MASK, "from 0 to 255"]),
-    "mask: another shape": (picture(MASK, Image.new("L", (60, 20))), MASKS, [MASK, "60 x 20", "20 x 20"]),
+    "mask: another form": (
+        picture("mask/val0.png", Image.new("L", (60, 20))), MASKS, ["mask/val0.png: 60 x 20", "depth view", "20 x 20"]
+    ),
     "sound: empty": (holding(CLIP, b""), AUDIO, [CLIP, "empty (0 bytes)", "Expected a sound file"]),
     "sound: text": (holding(CLIP, "no sound"), AUDIO, [CLIP, "not a sound file"]),
     "sound: truncated": (cut(CLIP, 0.5), AUDIO, [CLIP, "truncated"]),
@@ -255,7 +257,8 @@ TEACHERS: dict[str, tuple[Change, str, list[str]]] = {
     "empty": (then(saved(3), holding(SLIM, b"")), "data/teacher", ["not a readable .safetensors file"]),
     "other channels": (saved(1), "data/teacher", ["takes 1 channels", "gives 3"]),
     "a config of something else": (
-        then(saved(3), holding("teacher/config.json", '{"a": 1}')), "data/teacher", ["data/teacher: not an encoder"]
+        then(saved(3), holding("teacher/config.json", '{"a": 1}')), "data/teacher",
+        ["data/teacher: not an encoder", "no 'architecture'"],
     ),
 }  # fmt: skip
 

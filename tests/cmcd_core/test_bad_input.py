@@ -6,10 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from cmcd_core.cli import main
 
 from .bad_input import edited, holding, require_refused, said_by, write_data
 
@@ -112,7 +115,7 @@ SETTINGS = {
     "text for a list": ('aligned = "image"', ["dataset.toml, aligned: 'image'; expected a list", "For example"]),
     "unknown modality": ('aligned = ["imag"]', ["dataset.toml, aligned: 'imag'", "mean 'image'"]),
     "unknown table": ('[deepth]\nunit = "mm"', ["dataset.toml: unknown table [deepth]", "mean 'depth'"]),
-    "unknown unit": ('[depth]\nunit = "inch"', ["target.unit", "'inch'", "'mm'"]),
+    "unknown unit": ('[depth]\nunit = "inch"', ["target.unit", "'inch'", "'mm'", "dataset.toml"]),
     "unknown option": ('[depth]\nuint = "mm"', ["target.uint: unknown option, did you mean 'unit'?"]),
     "wrong type of an option": ('[depth]\nnear = "close"', ["target.near", "number", "'close'"]),
     "kind of pairs": ('pairs = "twins"', ["dataset.toml, pairs: 'twins'", '"instance" or "label"']),
@@ -139,7 +142,7 @@ CONFIGURATIONS = {
     "not a number": ("[distill]\nlr = nan\n", ["c.toml: distill.lr", "nan"]),
     "infinite": ("[pretrain]\ntemperature = inf\n", ["c.toml: pretrain.temperature", "inf"]),
     "a number for a section": ("run = 3\n", ["run: expected a table, got 3", "[run]"]),
-    "a list for a section": ("source = [1]\n", ["c.toml: source"]),
+    "a list for a section": ("source = [1]\n", ["source: expected a table, got [1]"]),
     "a number for a text": ("[source]\nname = 3\n", ["c.toml: source.name"]),
     "a newer layout": ("schema = 99\n", ["c.toml: written by a newer cmcd (schema 99"]),
     "an option of nothing": ("[objective.cmx]\nqueue = 3\n", ["objective.cmx: this run has no such objective"]),
@@ -219,3 +222,12 @@ def test_the_console_script_says_the_same(words: list[str], data: Path) -> None:
     )  # fmt: skip
     require_refused(done.returncode, done.stderr, [words[1]])
     assert done.stdout == ""
+
+
+def test_a_flag_leaves_other_options_alone(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Options of the default objective, which a file need not name, were dropped by --baseline."""
+    (data.parent / "c.toml").write_text("[objective.cmd]\nqueue = 7\n")
+    with pytest.raises(SystemExit) as caught:
+        main([*WORDS, "--data", str(data), "-c", "c.toml", "--dry-run"])
+    assert not caught.value.code
+    assert tomllib.loads(capsys.readouterr().out)["objective"]["cmd"]["queue"] == 7

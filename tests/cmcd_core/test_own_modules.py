@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
-from cmcd_core import ConfigError, DataError, Features, Objective, distill, load_encoder, load_run
+from cmcd_core import CmcdError, ConfigError, DataError, Features, Objective, distill, load_encoder, load_run
+from cmcd_core.stages.watch import Watch
 
 from .test_pipeline import Notes
 
@@ -149,3 +152,46 @@ def test_three_dimensional_inputs(tmp_path: Path) -> None:
     target = nn.Sequential(nn.Conv1d(2, 6, 5), nn.AdaptiveAvgPool1d(1), nn.Flatten())
     result = distill(source, target, TensorDataset(volumes, waves), epochs=1, out=tmp_path / "run", device="cpu")
     assert result.values["distill"]["pairs"] == 32
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="loader workers that are forked")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ctrl_c_within_an_epoch_of_random_items(workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order, the items' own randomness and the networks' all go on where they were."""
+    _, _, whole = train(tmp_path / "whole", Pairs(noise=0.1), workers=workers)
+    seen, see = 0, Watch.see
+
+    def interrupted(self: Watch, loss: Tensor, number: int) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 5:
+            signal.raise_signal(signal.SIGINT)
+        see(self, loss, number)
+
+    monkeypatch.setattr(Watch, "see", interrupted)
+    torch.manual_seed(99)  # a script's own randomness is its own
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", Pairs(noise=0.1), workers=workers)
+    torch.manual_seed(7)
+    progress = Notes()
+    _, _, resumed = train(tmp_path / "cut", Pairs(noise=0.1), workers=workers, resume=True, progress=progress)
+    assert any("going on after epoch 1 of 4 and 2 steps" in said for said in progress.said)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_an_interrupted_training_is_not_taken_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmcd_core.own_modules.write_tensors", lambda *args: pytest.fail("stopped before its end"))
+    with pytest.raises(pytest.fail.Exception):
+        train(tmp_path / "run")
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="its training was interrupted in or after epoch 4"):
+        train(tmp_path / "run", resume=True, lr=0.5)
+
+
+def test_a_loss_that_is_not_finite_names_its_pairs(tmp_path: Path) -> None:
+    pairs = Pairs()
+    pairs.b[17] = float("nan")
+    with pytest.raises(CmcdError, match="the loss is not finite in epoch 1") as caught:
+        train(tmp_path / "run", pairs)
+    assert "pairs[17]" in caught.value.message

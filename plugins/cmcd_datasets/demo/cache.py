@@ -83,10 +83,7 @@ def _workers() -> int:
 
 def render_split(recipe: Recipe, folder: Path, chunk: int = CHUNK) -> None:
     """Render into .npy files in an existing folder; numpy lets go of the GIL, so threads share the work."""
-    arrays = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-        for name, (shape, dtype) in _layout(recipe.count).items()
-    }
+    arrays = {name: _blank(folder / f"{name}.npy", *layout) for name, layout in _layout(recipe.count).items()}
 
     def work(start: int) -> None:
         indices = range(start, min(start + chunk, recipe.count))
@@ -98,6 +95,13 @@ def render_split(recipe: Recipe, folder: Path, chunk: int = CHUNK) -> None:
             pass
     for array in arrays.values():
         array.flush()
+
+
+def _blank(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.memmap[Any, np.dtype[Any]]:
+    """Zeros in a file, mapped. They are written, not left as a hole: a mapped hole that finds the disk full later kills
+    the process by a signal."""
+    np.save(path, np.zeros(shape, dtype))
+    return np.lib.format.open_memmap(path, mode="r+")
 
 
 def _open(folder: Path, count: int) -> dict[str, Array] | None:

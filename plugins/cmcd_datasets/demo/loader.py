@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cmcd_core import PairedLoader, Sample, cache_folder
+from cmcd_core import CmcdError, PairedLoader, Sample, cache_folder
 
 from ..lazy import LazySamples
 from .cache import Array, Recipe, rendered
@@ -108,6 +108,13 @@ class DemoLoader(PairedLoader):
         options = self._options
         count = {"train": options.train, "val": options.val, "test": options.test}[name]
         recipe = Recipe(options.seed, name, count, options.noise)
-        arrays = dict(rendered(recipe, Path(cache_folder("demo"))))
+        folder = Path(cache_folder("demo"))
+        try:
+            arrays = dict(rendered(recipe, folder))
+        except OSError as error:
+            raise CmcdError(
+                f"the demo data cannot be written to {folder}: {error.strerror or error}",
+                "Free some room, or set CMCD_CACHE to a folder on another disk.",
+            ) from error
         shuffled = options.shuffled if name == "train" else 0.0
         return DemoSplit(name, arrays, image_sources(options.seed, count, shuffled))

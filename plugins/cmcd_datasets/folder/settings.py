@@ -77,7 +77,7 @@ def read_settings(root: Path, options: LoaderOptions) -> Settings:
 def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:  # its text ends in "(at line 3, column 7)"
+    except (tomllib.TOMLDecodeError, RecursionError) as error:  # its text ends in "(at line 3, column 7)"
         hint = 'Texts stand in quotes: name = "my data". See https://toml.io.'
         raise DataError(f"{FILE} is not valid TOML: {error} ({path}).", hint) from error
 

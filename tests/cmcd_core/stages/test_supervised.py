@@ -378,7 +378,7 @@ def test_masks_follow_the_crops_and_mirrorings_of_their_views(fabric: Fabric) ->
     assert len(seen) >= 5
     mirrored, cropped = 0, 1.0
     for output, target in seen:
-        assert output.shape == target.shape == (24, 32, 32)
+        assert output.shape == target.shape == (12, 32, 32), "24 masks in steps of at most 16"
         assert (output - target)[:, 1:-1, 1:-1].abs().max() < 1.5 / 32
         mirrored += int((target[:, 16, -1] < target[:, 16, 0]).sum())
         cropped = min(cropped, float((target.amax((1, 2)) - target.amin((1, 2))).min()))
