@@ -9,6 +9,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch comes in: workers that e
 
 import csv
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -30,6 +31,13 @@ SIDE = 24
 settings.register_profile("repeatable", derandomize=True)
 settings.register_profile("explore", derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeded_interrupts() -> None:
+    """A shell's background jobs ignore Ctrl-C, and what they start inherits that: tests of it need it heard."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
