@@ -19,7 +19,7 @@ class Contender:
     """One encoder under a name of result.json.
 
     Attributes:
-        encoder: In eval mode, without gradients; None: there is no encoder but the trained one (scratch).
+        encoder: In eval mode, without gradients.
         side: Whose views it sees.
         size: Side in pixels of what it sees; None: as everyone on its side.
         start: A trainable copy, from a seed, for fine-tuning; None: it is not fine-tuned.

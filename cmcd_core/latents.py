@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import Step
 from .errors import DataError
 from .interfaces.encoder import Encoder, Features
 from .interfaces.loader import Split
@@ -18,7 +17,7 @@ from .interfaces.objective import Objective
 from .run_folder import RunFolder
 from .teaching import Lesson, student, taught_objective
 from .theory.distance import Estimate, distances
-from .workbench import Workbench, frozen
+from .workbench import Side, Workbench, frozen
 
 MOST, LEAST = 1000, 16
 """Pairs that are measured: more say little more, fewer say nothing."""
@@ -44,38 +43,48 @@ class Latents:
     space: str
 
 
-def held_out_split(bench: Workbench, step: Step = "distill") -> Split | None:
+def held_out_split(bench: Workbench) -> Split | None:
     """The split whose pairs are measured: test, or val where it has too few; None where both have."""
     names = (bench.source.name, bench.target.name)
     splits: tuple[Split, ...] = ("test", "val")
     for split in splits:
-        if sum(all(name in sample.views for name in names) for sample in bench.samples(step, split)) >= LEAST:
+        if sum(all(name in sample.views for name in names) for sample in bench.samples("distill", split)) >= LEAST:
             return split
     return None
 
 
 def paired_features(
-    bench: Workbench, split: Split, source: Encoder, target: Encoder, step: Step = "distill", most: int = MOST
+    bench: Workbench, split: Split, source: Encoder, target: Encoder
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """(n, D) and (n, D') features of whole pictures of the pairs of a split, at most ``most``, evenly spread."""
-    first, second = (bench.views(step, side, split) for side in ("source", "target"))
+    """(n, D) and (n, D') features of whole pictures of the pairs of a split, at most ``MOST``, evenly spread."""
+    at_source, at_target, keys = _pairs(bench, split, MOST)
+    a, b = _features(bench, "source", split, source, at_source), _features(bench, "target", split, target, at_target)
+    return a, b, keys
+
+
+def _pairs(bench: Workbench, split: Split, most: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """(n,) positions among the source's and the target's views, and the samples' keys."""
+    first, second = (bench.views("distill", side, split) for side in ("source", "target"))
     _, at_first, at_second = np.intersect1d(first.decoded.rows, second.decoded.rows, return_indices=True)
     if len(at_first) < LEAST:
         raise DataError(f"the {split} split has {len(at_first)} pairs, and distances need at least {LEAST}")
     chosen = np.linspace(0, len(at_first) - 1, min(most, len(at_first))).round().astype(np.int64)
-    rows = first.decoded.rows[at_first[chosen]]
-    with torch.inference_mode():
-        a = torch.cat([source(batch).pooled.float().cpu() for batch in first.chunks(rows=at_first[chosen])])
-        b = torch.cat([target(batch).pooled.float().cpu() for batch in second.chunks(rows=at_second[chosen])])
-    samples = bench.samples(step, split)
-    return a, b, tuple(samples[row].key for row in rows.tolist())
+    samples, rows = bench.samples("distill", split), first.decoded.rows[at_first[chosen]]
+    return at_first[chosen], at_second[chosen], tuple(samples[row].key for row in rows.tolist())
+
+
+@torch.inference_mode()
+def _features(bench: Workbench, side: Side, split: Split, encoder: Encoder, rows: np.ndarray) -> Tensor:
+    """(n, D) float32 on the CPU."""
+    views = bench.views("distill", side, split)
+    return torch.cat([encoder(batch).pooled.float().cpu() for batch in views.chunks(rows=rows)])
 
 
 def common_space(
-    bench: Workbench, split: Split, source: Encoder, target: Encoder, objective: Objective | None, most: int = MOST
+    bench: Workbench, split: Split, source: Encoder, target: Encoder, objective: Objective | None
 ) -> Latents:
     """The pairs of a split in the objective's space; where it has none, in the source's, by a fitted linear map."""
-    a, b, keys = paired_features(bench, split, source, target, most=most)
+    a, b, keys = paired_features(bench, split, source, target)
     a, b, space = in_one_space(bench, source, target, objective, a, b)
     return Latents(a, b, keys, space)
 
@@ -129,12 +138,14 @@ def before_and_after(
     if split is None:
         bench.note(f"distances need at least {LEAST} pairs of a test or val split, and there are fewer")
         return {}
-    out: dict[str, Any] = {}
-    beginner = frozen(bench, student(bench, source))
+    at_source, at_target, keys = _pairs(bench, split, DURING_A_RUN)
+    out: dict[str, Any] = {"split": split, "pairs": len(keys)}
+    beginner, features = frozen(bench, student(bench, source)), _features(bench, "source", split, source, at_source)
     for when, encoder in (("before", beginner), ("after", target)):
         objective = taught_objective(bench, folder, source, encoder, lesson, trained=when == "after")
-        latents = common_space(bench, split, source, encoder, objective, most=DURING_A_RUN)
-        out |= {"split": split, "pairs": len(latents.keys), "space": latents.space, when: estimates(latents)}
+        seen = _features(bench, "target", split, encoder, at_target)
+        a, b, space = in_one_space(bench, source, encoder, objective, features, seen)
+        out |= {"space": space, when: estimates(Latents(a, b, keys, space))}
     return out
 
 

@@ -99,11 +99,18 @@ def _check_proportions(bench: Workbench, task: Task, split: Split, part: Labelle
 
 
 def task_splits(bench: Workbench, side: Side, chosen: Chosen, task: Task) -> Splits:
-    """The labelled views of one side.
+    """The labelled views of one side, read once a run.
 
     Raises:
         DataError: A target cannot be read, or is of no class.
     """
+    name = f"{chosen.plugin.name}:{chosen.name}"
+    if (name, side) not in bench.labelled:
+        bench.labelled[name, side] = _read_splits(bench, side, chosen, task)
+    return bench.labelled[name, side]
+
+
+def _read_splits(bench: Workbench, side: Side, chosen: Chosen, task: Task) -> Splits:
     classes = bench.resolved.places[EVALUATE].loader.classes.get(task.target_name) or _found(bench, task)
 
     def part(split: Split) -> Labelled:

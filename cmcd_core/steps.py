@@ -124,7 +124,7 @@ class Steps:
         if "pretrain" in self.resolved.steps and source is None:
             source = bench.encoder(bench.source, config.architecture, config.model_args, 0, bench.source_size)
         if "distill" in self.resolved.steps and source is not None:
-            student(bench, source, note=False)
+            student(bench, source)
 
     def decode(self, bench: Workbench) -> None:
         """Every view that a later step reads, so that a broken file is found before any training."""
@@ -211,9 +211,10 @@ class Steps:
         return Result(self.folder.path, values)
 
     def note(self, text: str) -> None:
-        """Tell the user now, and keep it in result.json."""
-        self.notes.append(text)
-        self.progress.note(text)
+        """Tell the user now, once, and keep it in result.json."""
+        if text not in self.notes:
+            self.notes.append(text)
+            self.progress.note(text)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -52,24 +52,18 @@ def distilled(
     """
     config, where = bench.resolved.config.distill, folder.path / lesson.where
     seed = bench.seed_for("distill")
-    views, source_views = bench.views("distill", "target", "train"), bench.views("distill", "source", "train")
-    weights = [sample.weight for sample in bench.samples("distill", "train")]
-    further = _further_rows(bench, source)
-    pairs = step_two.match_pairs(source_views, views, weights, further)
+    pairs, of_pairs = _pairs(bench, source)
     epochs = config.epochs_for(len(pairs))
     terms = [[term.weight, term.key, chosen.identity] for term, chosen in lesson.terms]
     recipe = config.model_dump(mode="json", exclude={"data", "epochs"})
-    inputs = digest(
-        [recipe, seed, terms, weights_digest(source), bench.target.identity, views.decoded.digest,
-         source_views.decoded.digest, weights, further.names.tolist() if further else None]
-    )  # fmt: skip
+    inputs = digest([recipe, seed, terms, weights_digest(source), bench.target.identity, *of_pairs])
     if record := settled(folder, lesson.stage, lesson.title, inputs, bench.progress, epochs, extend=extend):
         return frozen(bench, load_encoder(where)), record["summary"]
     target = student(bench, source)
-    objective = _objective(bench, source, target, lesson, seed)
-    bank = _bank(bench, source, seed, dense_grid(bench, source, target) if "dense" in objective.needs else None)
+    objective = _objective(bench, source, target, lesson)
     history = step_two.distill(
-        bench.fabric, source, target, objective, bank, views, pairs, config, epochs, seed=seed,
+        bench.fabric, source, target, objective, _bank(bench, source, target, objective),
+        bench.views("distill", "target", "train"), pairs, config, epochs, seed=seed,
         session=Session.within(folder, lesson.stage, inputs, bench.progress), title=f"2 distil by {lesson.expression}",
     )  # fmt: skip
     target.save(where)
@@ -83,25 +77,26 @@ def taught_objective(
     bench: Workbench, folder: RunFolder, source: Encoder, target: Encoder, lesson: Lesson, *, trained: bool = True
 ) -> step_two.WeightedSum:
     """The run's objective as it was saved after step 2, or as it was before it."""
-    config, seed = bench.resolved.config.distill, bench.seed_for("distill")
-    objective = _objective(bench, source, target, lesson, seed)
-    pairs = _pairs(bench, source)
+    config = bench.resolved.config.distill
+    objective = _objective(bench, source, target, lesson)
+    pairs, _ = _pairs(bench, source)
     steps = config.epochs_for(len(pairs)) * steps_an_epoch(len(pairs), config.batch_size)
-    bank = _bank(bench, source, seed, dense_grid(bench, source, target) if "dense" in objective.needs else None)
-    objective.attach(source, target, bank=step_two.bank_features(bank, pairs), pairs=len(pairs), steps=steps)
+    bank = step_two.bank_features(_bank(bench, source, target, objective), pairs)
+    objective.attach(source, target, bank=bank, pairs=len(pairs), steps=steps)
     if trained:
         objective.load_state_dict(load_file(folder.path / "objective" / "objective.safetensors"))
     return objective.to(bench.fabric.device).eval().requires_grad_(False)
 
 
-def _objective(bench: Workbench, source: Encoder, target: Encoder, lesson: Lesson, seed: int) -> step_two.WeightedSum:
+def _objective(bench: Workbench, source: Encoder, target: Encoder, lesson: Lesson) -> step_two.WeightedSum:
+    seed = bench.seed_for("distill")
     dims = min(source.dense_dim, bench.resolved.config.distill.dense_dims or source.dense_dim)
     about = replace(widths(source, target), source_dense=dims)
     terms = [(term.weight, term.key, bench.objective(chosen, about, seed)) for term, chosen in lesson.terms]
     return step_two.WeightedSum(terms)
 
 
-def student(bench: Workbench, source: Encoder, *, note: bool = True) -> Encoder:
+def student(bench: Workbench, source: Encoder) -> Encoder:
     """The target encoder before distillation; the user is told how it starts."""
     config, seed = bench.resolved.config.distill, bench.seed_for("student")
     architecture, model_args = config.student, config.student_args
@@ -110,27 +105,29 @@ def student(bench: Workbench, source: Encoder, *, note: bool = True) -> Encoder:
         architecture, model_args = own.pop("architecture", None), {**own, **model_args}
     student = bench.encoder(bench.target, architecture, model_args, seed, bench.size)
     if config.init == "source":
-        said = start_from(student, source)
-        if note:
-            bench.note(said)
+        bench.note(start_from(student, source))
     return student
 
 
-def _pairs(bench: Workbench, source: Encoder) -> step_two.Pairs:
-    """Step 2's training pairs, and the source rows that belong to none."""
+def _pairs(bench: Workbench, source: Encoder) -> tuple[step_two.Pairs, list[Any]]:
+    """Step 2's training pairs and the source rows that belong to none; and what they are made from, for a digest."""
     weights = [sample.weight for sample in bench.samples("distill", "train")]
     views, source_views = bench.views("distill", "target", "train"), bench.views("distill", "source", "train")
-    return step_two.match_pairs(source_views, views, weights, _further_rows(bench, source))
+    further = _further_rows(bench, source)
+    names = further.names.tolist() if further else None
+    made_from = [views.decoded.digest, source_views.decoded.digest, weights, names]
+    return step_two.match_pairs(source_views, views, weights, further), made_from
 
 
-def _bank(bench: Workbench, source: Encoder, seed: int, grid: tuple[int, int] | None) -> FeatureBank:
-    """The frozen source's features of its training views, from the cache or computed now."""
+def _bank(bench: Workbench, source: Encoder, target: Encoder, objective: step_two.WeightedSum) -> FeatureBank:
+    """What the objective needs of the frozen source on its training views, from the cache or computed now."""
     config = bench.resolved.config.distill
+    grid = dense_grid(bench, source, target) if "dense" in objective.needs else None
     return feature_bank(
         source,
         bench.views("distill", "source", "train"),
         count=config.views,
-        seed=seed,
+        seed=bench.seed_for("distill"),
         area_min=config.crop_min,
         flip=config.flip,
         progress=bench.progress,

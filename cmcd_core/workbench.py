@@ -25,6 +25,7 @@ from .interfaces.task import Task
 from .plugin import LoaderOptions, Widths
 from .progress import Progress
 from .resolve import Chosen, Place, Resolved
+from .stages.labelled import Splits
 
 TEACHER_SIZE = 128
 LISTED = 20
@@ -58,6 +59,7 @@ class Workbench:
         size: Side in pixels of what the target encoder sees.
         note: Receives sentences for the user, which result.json keeps.
         teachers: The pretrained source encoders that take the place of step 1.
+        labelled: What :func:`~.served.task_splits` has read, by task and side: targets are read once a run.
     """
 
     resolved: Resolved
@@ -69,6 +71,7 @@ class Workbench:
     teachers: tuple[Encoder, ...] = ()
     _bound: dict[tuple[Place, Side], BoundModality] = field(default_factory=dict)
     _views: dict[tuple[Place, Side, Split], Views] = field(default_factory=dict)
+    labelled: dict[tuple[str, Side], Splits] = field(default_factory=dict)
 
     @classmethod
     def of(

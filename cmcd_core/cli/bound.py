@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .options import DEBUG
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--labels", metavar="N|F%", help="Label budget of the head.  [default: the largest]")
 @click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the terms as JSON.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@DEBUG
 def bound(run: Path, labels: str | None, confidence: float, as_json: bool, debug: bool) -> int:
     """Bound the error of a linear head in the other modality, from its labelled samples and the measured distance.
 

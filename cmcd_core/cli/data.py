@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import printable
-from .options import opt, options
+from .options import DEBUG, JSON, QUIET, opt, options
 
 if TYPE_CHECKING:
     from ..inspection.check import Checked
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 ASSIGNMENTS = opt("-o", "--option", "assignments", multiple=True, metavar="data.KEY=VALUE",
                   help="An option of the loader, such as data.label_column=kind.")  # fmt: skip
-QUIET = opt("--quiet", is_flag=True, help="No progress.")
-DEBUG = opt("--debug", is_flag=True, help="Show tracebacks.")
-JSON = opt("--json", "as_json", is_flag=True, help="As JSON on stdout, all else on stderr.")
 
 
 @click.group(short_help="A data set: check, describe, pack.")

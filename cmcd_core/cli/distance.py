@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .options import DEBUG
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--before", is_flag=True, help="The student as it was before distillation.")
 @click.option("--permutations", type=click.IntRange(0), default=0, metavar="N", help="For the p-value of MMD².")
 @click.option("--json", "as_json", is_flag=True, help="Print the estimates as JSON.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@DEBUG
 def distance(
     run: Path, data: str | None, split: Any, before: bool, permutations: int, as_json: bool, debug: bool
 ) -> int:

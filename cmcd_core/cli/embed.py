@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import data, opt
+from .options import DEBUG, QUIET, data, opt
 
 
 @click.command(short_help="Features of files or of a split, as .npz.")
@@ -17,8 +17,8 @@ from .options import data, opt
 @opt("--split", type=click.Choice(["train", "val", "test"]), help="Which split of it.  [default: test]")
 @opt("--side", type=click.Choice(["target", "source"]), help="Which of a run's encoders.  [default: target]")
 @opt("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.npz", help="Where to.")
-@opt("--quiet", is_flag=True, help="No progress.")
-@opt("--debug", is_flag=True, help="Show tracebacks.")
+@QUIET
+@DEBUG
 def embed(
     encoder: Path, paths: tuple[str, ...], data: str | None, split: Any, side: Any, out: Path, quiet: bool, debug: bool
 ) -> int:

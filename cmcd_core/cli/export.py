@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .options import opt
+from .options import DEBUG, QUIET, opt
 
 
 @click.command(short_help="An encoder for timm or ONNX, checked against the original.")
@@ -22,8 +22,8 @@ from .options import opt
     help="ONNX: with the head of evaluations/N, and the encoder that it was trained with.",
 )
 @opt("--json", "as_json", is_flag=True, help="What was written as JSON on stdout, all else on stderr.")
-@opt("--quiet", is_flag=True, help="No progress.")
-@opt("--debug", is_flag=True, help="Show tracebacks.")
+@QUIET
+@DEBUG
 def export(
     encoder: Path, format: Any, out: Path | None, evaluation: int | None, as_json: bool, quiet: bool, debug: bool
 ) -> int:  # fmt: skip

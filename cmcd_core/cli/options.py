@@ -70,6 +70,9 @@ EVALUATE = (
     ),
 )
 EXTEND = opt("--extend", is_flag=True, help="Go on in --out to more epochs of step 2 (--epochs N, all in all).")
+JSON = opt("--json", "as_json", is_flag=True, help="As JSON on stdout, all else on stderr.")
+QUIET = opt("--quiet", is_flag=True, help="No progress.")
+DEBUG = opt("--debug", is_flag=True, help="Show tracebacks.")
 COMMON = (
     opt("--seed", type=int, metavar="N", help="Seed of all randomness.  [default: 0]"),
     opt("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.  [default: runs/…]"),
@@ -81,8 +84,8 @@ COMMON = (
         help="Any key: distill.lr=0.001, target.unit=m, evaluate.data=FOLDER. Wins over all."),
     opt("--dry-run", is_flag=True, help="Check everything, print the configuration and an estimate, and stop."),
     opt("--json", "as_json", is_flag=True, help="Print result.json on stdout, all else on stderr."),
-    opt("--quiet", is_flag=True, help="No progress."),
-    opt("--debug", is_flag=True, help="Show tracebacks."),
+    QUIET,
+    DEBUG,
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import opt
+from .options import DEBUG, JSON, QUIET, opt
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,9 +34,9 @@ SHOWN = 3
     metavar="FILE|DIR",
     help="Classes: a .csv or .json. Masks: their folder.  [default: RUN/predictions/N]",
 )
-@opt("--json", "as_json", is_flag=True, help="As JSON on stdout, all else on stderr.")
-@opt("--quiet", is_flag=True, help="No progress.")
-@opt("--debug", is_flag=True, help="Show tracebacks.")
+@JSON
+@QUIET
+@DEBUG
 def predict(
     run: Path, paths: tuple[str, ...], evaluation: int | None, task: str | None, labels: str | None, out: Path | None,
     as_json: bool, quiet: bool, debug: bool,

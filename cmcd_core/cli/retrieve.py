@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import data, opt
+from .options import DEBUG, JSON, QUIET, data, opt
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 )
 @opt("--k", type=click.IntRange(1), default=5, show_default=True, metavar="N", help="How many are found for each.")
 @opt("--sheet", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png", help="Draw them.")
-@opt("--json", "as_json", is_flag=True, help="As JSON on stdout, all else on stderr.")
-@opt("--quiet", is_flag=True, help="No progress.")
-@opt("--debug", is_flag=True, help="Show tracebacks.")
+@JSON
+@QUIET
+@DEBUG
 def retrieve(
     run: Path, queries: tuple[str, ...], data: str | None, split: Any, side: Any, k: int, sheet: Path | None,
     as_json: bool, quiet: bool, debug: bool,

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from .bad_input import write_data
+
 FAKES = Path(__file__).parents[1] / "data" / "fake_plugins"
 
 
@@ -18,6 +20,14 @@ def fake_plugins(monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [name for name in sys.modules if name.startswith("fake_")]:
         monkeypatch.delitem(sys.modules, name)
     return FAKES
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set with nothing wrong. Read only: copy it to break it."""
+    root = tmp_path_factory.mktemp("sound") / "data"
+    write_data(root)
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -21,20 +21,13 @@ from safetensors.torch import save_file
 from cmcd_core import CmcdError
 from cmcd_core.interfaces.timm_encoder import TimmEncoder
 
-from .bad_input import holding, require_refused, said_by, write_data, write_wave
+from .bad_input import holding, require_refused, said_by, write_wave
 
 Change = Callable[[Path], None]
 WORDS = [
     "run", "--quiet", "--device", "cpu", "--baseline", "none", "--label-draws", "1", "--out", "run", "--epochs", "1",
 ]  # fmt: skip
 DEPTH, AUDIO, MASKS = "--target depth", "--target audio", "--target depth --task segmentation"
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("sound") / "data"
-    write_data(root)
-    return root
 
 
 @pytest.fixture

@@ -14,17 +14,10 @@ import pytest
 
 from cmcd_core.cli import main
 
-from .bad_input import edited, holding, require_refused, said_by, write_data
+from .bad_input import edited, holding, require_refused, said_by
 
 Change = Callable[[Path], None]
 WORDS = ["run", "--target", "depth", "--quiet", "--device", "cpu", "--baseline", "none", "--label-draws", "1"]
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("sound") / "data"
-    write_data(root)
-    return root
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from cmcd_core.cli import main
 from cmcd_core.config import RunConfig
 from cmcd_core.grammar import parse_data, parse_expression, parse_labels, read_toml, set_key
 
-from .bad_input import LINES, WIDTH, write_data
+from .bad_input import LINES, WIDTH
 
 MANY = settings(
     max_examples=60, deadline=None, phases=[Phase.explicit, Phase.generate],
@@ -42,13 +42,6 @@ COLUMN = st.sampled_from([
 Dry = Callable[..., None]
 EACH = 20
 """Lines of an error about options: each that is wrong has its own."""
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("sound") / "data"
-    write_data(root)
-    return root
 
 
 @pytest.fixture

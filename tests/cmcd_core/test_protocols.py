@@ -434,6 +434,7 @@ def test_labels_come_before_masks(scenes: Path, cmcd: Cmcd) -> None:
     assert code == 0, err
     assert {entry["task"] for entry in entries(Path("a"))} == {"recognition"}
     assert "the data have a 'mask' too, which --task segmentation evaluates" in err
+    assert err.count("the data have a 'mask' too") == 1, "told once, though it is found out twice"
 
 
 def test_masks_alone_are_evaluated_and_classes_numbered(scenes: Path, tmp_path: Path, cmcd: Cmcd) -> None:
