@@ -242,6 +242,9 @@ class RunSection(Section):
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         "auto", description="Floating-point precision; auto is 32-true on a CPU, bf16-mixed where a GPU has it."
     )
+    tensorboard: bool = Field(
+        False, description="Write each epoch's numbers for TensorBoard too, into the run's folder (extra tensorboard)."
+    )
     size: int | None = Field(
         None,
         ge=16,

@@ -8,6 +8,7 @@ from typing import Any
 
 from .catalog import Catalog
 from .config import STEPS, RunConfig, Step
+from .curves import Curves
 from .errors import ConfigError, DataError
 from .files import refusals_told
 from .progress import Progress
@@ -20,6 +21,8 @@ FREE: Mapping[tuple[Step, ...], tuple[str, ...]] = {
     ("evaluate",): ("evaluate.", "task.", "plugins.", "run.device", "run.precision"),
 }
 """What may differ from a folder's config.toml when single steps go on in it: what they do not build on."""
+WATCHING = ("run.tensorboard",)
+"""What may always differ: it changes no result."""
 EXTENDED = ("distill.epochs", "pretrain.epochs", "evaluate.", "task.", "plugins.", "run.device", "run.precision")
 
 
@@ -73,7 +76,8 @@ def run(
     if extend:
         config = _extended(config)
     resolved = resolve(config, catalog or load(), steps)
-    folder = RunFolder(config.run.out or default_folder(resolved))
+    path = config.run.out or default_folder(resolved)
+    folder = RunFolder(path, Curves(path) if config.run.tensorboard else None)
     if not (resume or extend):
         _is_free(folder)
     if resume or extend:
@@ -155,7 +159,7 @@ def _same_configuration(folder: RunFolder, resolved: Resolved, free: tuple[str, 
         named = {"expression", *(term.key for term in resolved.config.objective.terms)}
         for values in (there, here):
             values["objective"] = {key: table for key, table in values.get("objective", {}).items() if key in named}
-    different = [key for key in _differences(there, here) if not f"{key}.".startswith(free)]
+    different = [key for key in _differences(there, here) if not f"{key}.".startswith(free + WATCHING)]
     if different:
         raise ConfigError(
             f"{folder.path}: its configuration differs in {', '.join(different[:5])}",

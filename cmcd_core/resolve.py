@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from .catalog import Catalog, Kind, Plugin
 from .config import STEPS, DataConfig, ModalityConfig, RunConfig, Step, explain
+from .curves import require_tensorboard
 from .errors import CmcdError, ConfigError, DataError, PluginError
 from .grammar import Term, parse_expression
 from .interfaces.loader import PairedLoader
@@ -117,6 +118,8 @@ def resolve(config: RunConfig, catalog: Catalog, steps: tuple[Step, ...] = STEPS
         catalog.find("modality", modality.name)  # before the data, since a typo here is the commonest
     if config.target is None and steps != ("pretrain",):
         raise ConfigError("target: missing", "Name the modality to teach: --target NAME.")
+    if config.run.tensorboard:
+        require_tensorboard()
     terms = config.objective.terms
     places = _places(config, catalog, steps)
     for step, place in places.items():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from .curves import Curves
 from .errors import ConfigError
 from .files import refusal, sweep, write_json, write_tensors, write_text
 from .grammar import read_toml
@@ -28,9 +29,14 @@ def new_run_path(name: str) -> Path:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder; the paths in it are part of the contract."""
+    """One run's folder; the paths in it are part of the contract.
+
+    Attributes:
+        curves: Receives what metrics.jsonl does, for TensorBoard; None: nobody asked.
+    """
 
     path: Path
+    curves: Curves | None = field(default=None, compare=False)
 
     @property
     def config_file(self) -> Path:
@@ -77,6 +83,8 @@ class RunFolder:
             sweep(self.path)
             yield
         finally:
+            if self.curves:
+                self.curves.close()
             lock.release()
 
     def write_config(self, values: Mapping[str, Any]) -> None:
@@ -113,9 +121,13 @@ class RunFolder:
                 file.write(json.dumps({"stage": stage, **values}) + "\n")
         except OSError as error:
             raise refusal(error, self.metrics_file) from error
+        if self.curves:
+            self.curves.log(stage, values)
 
     def rewind_log(self, stage: str, epochs: int) -> None:
         """Drop a stage's lines from ``epochs`` on: they are about to be written again."""
+        if self.curves:
+            self.curves.rewind(stage, epochs)
         if not self.metrics_file.is_file():
             return
         kept = []

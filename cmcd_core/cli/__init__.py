@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -23,26 +24,29 @@ from .retrieve import retrieve
 from .run import run
 from .steps import distill, evaluate, pretrain
 
-
-class Grouped(click.Group):
-    """A bare ``cmcd`` says what to type first."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Start here"):
-            formatter.write_dl(
-                [
-                    ("cmcd run --source image --target depth", "the whole method on the embedded demo data"),
-                    ("cmcd run --target depth --data FOLDER", "the same on your own pairs"),
-                    ("cmcd plugins list", "what is installed"),
-                    ("cmcd doctor", "what this machine has, and what will hurt"),
-                ]
-            )
+START = (
+    ("cmcd run --source image --target depth", "the whole method on the embedded demo data"),
+    ("cmcd run --target depth --data FOLDER", "the same on your own pairs"),
+    ("cmcd data check FOLDER", "whether a run could read them"),
+    ("cmcd plugins list", "what is installed"),
+    ("cmcd doctor", "what this machine has, and what will hurt"),
+    ("cmcd --help", "all commands; after one of them: its options"),
+)
+"""What to type first, and what it does."""
 
 
-@click.group(cls=Grouped, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`cmcd` alone says how to begin.",
+)  # fmt: skip
 @click.version_option(package_name="cmcd", message="cmcd %(version)s")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Teach a new sensor what images already know: cross-modality contrastive distillation."""
+    if context.invoked_subcommand is None:
+        width = max(len(command) for command, _ in START)
+        lines = [f"  {command:<{width}}  {what}" for command, what in START]
+        click.echo("\n".join([f"cmcd: {(cli.help or '').partition(':')[0].lower()}. Start here:", "", *lines]))
 
 
 for command in (run, pretrain, distill, evaluate, compare, distance, bound):
@@ -51,10 +55,32 @@ for command in (embed, predict, retrieve, export, data, plugins, cache, doctor):
     cli.add_command(command)
 
 
+def _plain(context: click.Context, parameter: click.Parameter, given: bool) -> None:
+    """What https://no-color.org asks of those who want none, for everything that this process draws and starts."""
+    if given:
+        os.environ["NO_COLOR"] = "1"
+
+
+def _with_no_color(command: click.Command) -> None:
+    """``cmcd --no-color run`` and ``cmcd run --no-color`` are the same."""
+    text = "No colours; the environment variable NO_COLOR does the same."
+    command.params.append(
+        click.Option(["--no-color"], is_flag=True, is_eager=True, expose_value=False, callback=_plain, help=text)
+    )
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        _with_no_color(inner)
+
+
+_with_no_color(cli)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit 0 done, 1 the run failed, 2 usage, configuration or data, 130/143 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words or bool(os.environ.get("CMCD_DEBUG"))
+    for stream in (sys.stdout, sys.stderr):  # in a pipe or file too, each line is there once it is written
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
     try:
         outcome: Any = cli.main(words, prog_name="cmcd", standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 TITLES: Mapping[str, str] = {"pretrain": "step 1", "distill": "step 2", "evaluate": "step 3"}
 ORDER = ("distilled", "scratch", "ssl-target")
 LAST = ("untrained", "source")
+SIGN_OF_LIFE = 60.0
+"""Seconds between the lines that stand for a bar where there is no terminal."""
 
 
 class Terminal(Progress):
-    """Bars and notes on stderr, results on stdout. Without a terminal: one plain line a finished step."""
+    """Bars and notes on stderr, results on stdout. Without a terminal: plain lines, one a minute and one at the end."""
 
     def __init__(self, *, quiet: bool, results_to_stderr: bool) -> None:
         self.quiet = quiet
@@ -59,7 +61,7 @@ class Terminal(Progress):
 
     @contextmanager
     def track(self, title: str, total: int) -> Iterator[Advance]:
-        began, last = time.perf_counter(), ""
+        began, last, done, told = time.perf_counter(), "", 0, time.perf_counter()
         if self.quiet:
             yield lambda steps, detail: None
             return
@@ -67,9 +69,12 @@ class Terminal(Progress):
         task = bars.add_task(title, total=total, detail="")
 
         def advance(steps: int, detail: str) -> None:
-            nonlocal last
-            last = detail
+            nonlocal last, done, told
+            last, done = detail, done + steps
             bars.update(task, advance=steps, detail=detail)
+            if not self.err.is_terminal and time.perf_counter() - told >= SIGN_OF_LIFE:
+                told = time.perf_counter()
+                self._line(f"{title:<28} {done} of {total}  {detail}".rstrip())
 
         yield advance
         bars.remove_task(task)

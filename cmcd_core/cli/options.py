@@ -29,6 +29,7 @@ KEYS: dict[str, str] = {
     "out": "run.out",
     "device": "run.device",
     "precision": "run.precision",
+    "tensorboard": "run.tensorboard",
 }
 """Each flag is another name of one configuration key."""
 
@@ -81,6 +82,7 @@ COMMON = (
     opt("--precision", type=click.Choice(["auto", "32-true", "bf16-mixed", "16-mixed"]), help="[default: auto]"),
     opt("-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE.toml", help="A configuration."),
     opt("-o", "--option", "assignments", multiple=True, metavar="KEY=VALUE",
+    opt("--tensorboard", is_flag=True, default=None, help="Each epoch's numbers for TensorBoard too."),
         help="Any key: distill.lr=0.001, target.unit=m, evaluate.data=FOLDER. Wins over all."),
     opt("--dry-run", is_flag=True, help="Check everything, print the configuration and an estimate, and stop."),
     opt("--json", "as_json", is_flag=True, help="Print result.json on stdout, all else on stderr."),
