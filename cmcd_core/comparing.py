@@ -22,12 +22,14 @@ from .errors import CmcdError, ConfigError
 from .files import write_json, write_text
 from .grammar import merge, parse_expression, read_toml, set_key
 from .pipeline import run
+from .presets import preset
 from .progress import Progress
 from .resolve import resolve
 from .run_folder import RunFolder
 from .summary import summarise
 
 SCHEMA = 1
+PRESET = "preset:"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def variants(expressions: Sequence[str], grid: Sequence[str]) -> list[Variant]:
     """Each objective, under each combination of the grid's values.
 
     Args:
-        expressions: Objectives such as ``cmd + 0.5*cmc``.
+        expressions: Objectives such as ``cmd + 0.5*cmc``; ``preset:NAME`` is a preset, with all that it sets.
         grid: ``KEY=V1,V2`` each.
 
     Raises:
@@ -68,8 +70,7 @@ def variants(expressions: Sequence[str], grid: Sequence[str]) -> list[Variant]:
         axes.append([f"{key.strip()}={value.strip()}" for value in listed.split(",")])
     out = []
     for expression, *settings in product(expressions, *axes):
-        parse_expression(expression)
-        values: dict[str, Any] = {"objective": {"expression": expression}}
+        values = _values_of(expression)
         for setting in settings:
             set_key(values, setting)
         out.append(Variant(", ".join([expression, *settings]), values))
@@ -79,6 +80,13 @@ def variants(expressions: Sequence[str], grid: Sequence[str]) -> list[Variant]:
     if twice := next((v.name for v in out if names.count(v.slug) > 1), None):
         raise ConfigError(f"--objectives: {twice!r} appears twice")
     return out
+
+
+def _values_of(expression: str) -> dict[str, Any]:
+    if expression.startswith(PRESET):
+        return preset(expression.removeprefix(PRESET))
+    parse_expression(expression)
+    return {"objective": {"expression": expression}}
 
 
 @dataclass
@@ -154,21 +162,21 @@ class Comparison:
         return values
 
     def _claim(self, resume: bool) -> None:
-        """Take the folder, or go on in it if it is the same comparison."""
-        settings = {
-            "base": self.base, "seeds": self.seeds, "reference": self.reference, "trials": self.trials,
-            "variants": [{"name": variant.name, **variant.values} for variant in self.variants],
-        }  # fmt: skip
-        text = tomli_w.dumps(settings)
+        """Take the folder, or go on in it: further objectives and seeds may join, all else must be as it was."""
+        common = {"base": self.base, "reference": self.reference, "trials": self.trials}
+        compared = {variant.name: dict(variant.values) for variant in self.variants}
         file = self.out / "compare.toml"
-        if not file.exists():
-            write_text(file, text)
-        elif not resume:
+        if file.exists() and not resume:
             raise ConfigError(f"--out {self.out}: a comparison is there already", "Pass --resume, or another --out.")
-        elif read_toml(file) != tomllib.loads(text):
-            raise ConfigError(
-                f"--resume: {self.out} holds another comparison ({file})", "Pass the same flags, or another --out."
-            )
+        if file.exists():
+            there, now = read_toml(file), tomllib.loads(tomli_w.dumps({**common, "variants": compared}))
+            known, joining = there.pop("variants", {}), now.pop("variants")
+            if there != now or any(joining.get(name, values) != values for name, values in known.items()):
+                raise ConfigError(
+                    f"--resume: {self.out} holds another comparison ({file})", "Pass the same flags, or another --out."
+                )
+            compared = {**known, **joining}
+        write_text(file, tomli_w.dumps({**common, "variants": compared}))
 
     def _sources(self) -> list[Path | None]:
         """Step 1 once a seed, shared by all objectives; None where the user brings a teacher."""

@@ -45,6 +45,7 @@ TEACHERS = (
         ".safetensors file. Several: their features side by side."),
     opt("--teacher-architecture", metavar="NAME", help="timm architecture of a .safetensors teacher."),
 )  # fmt: skip
+PRESET = opt("--preset", metavar="NAME", help="Settings that go well together: recommended. Other flags go over them.")
 DISTILL = (
     opt("--objective", metavar="EXPR", help="What step 2 minimises: cmd, cmc, 'cmd + 0.5*cmc'.  [default: cmd]"),
     *TEACHERS,
@@ -52,6 +53,7 @@ DISTILL = (
     opt("--init", type=click.Choice(["source", "random"]), help="Where the student starts.  [default: random]"),
     opt("--epochs", type=int, metavar="N", help="Epochs of step 2 (and at most of step 1)."),
     opt("--batch-size", type=int, metavar="N", help="Pairs a step.  [default: 64]"),
+    PRESET,
 )  # fmt: skip
 PRETRAIN = (
     opt("--epochs", "pretrain_epochs", type=int, metavar="N", help="Epochs of step 1."),
@@ -80,9 +82,9 @@ COMMON = (
     opt("--resume", is_flag=True, help="Go on in --out where it stopped."),
     opt("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="Where to compute.  [default: auto]"),
     opt("--precision", type=click.Choice(["auto", "32-true", "bf16-mixed", "16-mixed"]), help="[default: auto]"),
+    opt("--tensorboard", is_flag=True, default=None, help="Each epoch's numbers for TensorBoard too."),
     opt("-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE.toml", help="A configuration."),
     opt("-o", "--option", "assignments", multiple=True, metavar="KEY=VALUE",
-    opt("--tensorboard", is_flag=True, default=None, help="Each epoch's numbers for TensorBoard too."),
         help="Any key: distill.lr=0.001, target.unit=m, evaluate.data=FOLDER. Wins over all."),
     opt("--dry-run", is_flag=True, help="Check everything, print the configuration and an estimate, and stop."),
     opt("--json", "as_json", is_flag=True, help="Print result.json on stdout, all else on stderr."),
@@ -110,9 +112,10 @@ def options(*declared: Option) -> Callable[[Command], Command]:
 def configuration(
     base: dict[str, Any], flags: dict[str, Any], data: str | None, assignments: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Plain data for RunConfig: ``base`` (a file's), then the flags that were given, then -o on top."""
+    """Plain data for RunConfig: ``base`` (a file's), the preset, the other flags that were given, then -o on top."""
     from ..errors import ConfigError
     from ..grammar import merge, parse_data, section_of, set_key
+    from ..presets import under_preset
 
     values = dict(base)
     for section in ("source", "target", "objective", "task", "data"):
@@ -125,6 +128,8 @@ def configuration(
             raise ConfigError(
                 f"{section}: expected a table, got {values[section]!r}", f"In TOML: [{section}], its keys below."
             )
+    if name := flags.get("preset"):
+        values = under_preset(name, values, objective=flags.get("objective") is not None)
     _forget_what_is_replaced(values, flags)
     for flag, given in flags.items():
         if flag not in KEYS or given is None or given == ():

@@ -101,7 +101,21 @@ def test_going_on_runs_nothing_again(done: tuple[Path, dict[str, Any]], tiny_fol
     with pytest.raises(ConfigError, match="a comparison is there already"):
         comparison(tiny_folder, out).go(resume=False)
     with pytest.raises(ConfigError, match="holds another comparison"):
-        comparison(tiny_folder, out, seeds=3).go(resume=True)
+        comparison(tiny_folder, out, trials=3).go(resume=True)
+
+
+def test_objectives_and_seeds_may_join(tiny_folder: Path, tmp_path: Path) -> None:
+    """A comparison grows under --resume; what was there stays as it was, and stays known."""
+    first = comparison(tiny_folder, tmp_path / "c", ("cmd",), seeds=1).go(resume=False)
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "c").rglob("*.safetensors")}
+    grown = comparison(tiny_folder, tmp_path / "c", ("cmd", "l2"), seeds=2).go(resume=True)
+    assert means(grown)["cmd", "1"][0] == means(first)["cmd", "1"][0]
+    assert len(means(grown)["l2", "1"]) == 2
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    other = comparison(tiny_folder, tmp_path / "c", ("l2",), seeds=1, reference="l2")
+    other.variants, other.reference = [Variant("l2", {"objective": {"expression": "hint"}})], "cmd"
+    with pytest.raises(ConfigError, match="holds another comparison"):
+        other.go(resume=True)
 
 
 def test_a_cell_that_fails_does_not_take_the_others_along(tiny_folder: Path, tmp_path: Path) -> None:
