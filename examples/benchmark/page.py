@@ -46,6 +46,8 @@ def write_page(results: Path, page: Path) -> None:
 def tables(results: Path) -> str:
     """Markdown of all tables."""
     data = {file.stem: _read(json.loads(file.read_text(encoding="utf-8"))) for file in sorted(results.glob("*.json"))}
+    if not data:
+        return ""
     small = {name: budgets[min(budgets)] for name, budgets in data.items()}
     everything = {name: budgets[max(budgets)] for name, budgets in data.items() if len(budgets) > 1}
     parts = [
