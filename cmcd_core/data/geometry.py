@@ -68,7 +68,7 @@ def apply_geometry(x: Tensor, geometry: Geometry, resize: Callable[[Tensor, int]
         width = max(1, round(float(geometry.width[first]) * side))
         crops = torch.stack(
             [
-                x[i, :, min(top[i], side - height) :, min(left[i], side - width) :][:, :height, :width]
+                x[i, :, (y := min(top[i], side - height)) : y + height, (z := min(left[i], side - width)) : z + width]
                 for i in members.tolist()
             ]
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,12 +24,12 @@ def marked(values: Tensor, valid: Tensor, *, channel: bool) -> Tensor:
     mask = valid.to(values.dtype)
     if channel:
         return torch.cat([values * mask, mask], dim=1)
-    return (FLOOR + (1 - FLOOR) * values) * mask
+    return values.mul(1 - FLOOR).add_(FLOOR).mul_(mask)
 
 
 def percentile(depth: Tensor, low: float, high: float) -> Tensor:
     """Depth between two percentiles of its map."""
-    return 1 - _stretched(depth, depth > 0, low, high)
+    return _stretched(depth, depth > 0, low, high).neg_().add_(1)
 
 
 def inverse(depth: Tensor, low: float, high: float) -> Tensor:
@@ -70,7 +71,14 @@ def _stretched(values: Tensor, valid: Tensor, low: float, high: float) -> Tensor
     """Values between two percentiles of each map's valid ones -> [0, 1]."""
     start, end = _percentiles(values, valid, low, high)
     span = torch.maximum(end - start, LEAST_RELIEF * end).clamp_min(torch.finfo(values.dtype).tiny)
-    return ((values - start) / span).clamp(0, 1)
+    return values.sub(start).div_(span).clamp_(0, 1)
+
+
+def _sorted(rows: Tensor) -> Tensor:
+    """Each row in ascending order. On a CPU NumPy sorts floats several times as fast as torch."""
+    if rows.device.type == "cpu":
+        return torch.from_numpy(np.sort(rows.numpy(), axis=1))
+    return rows.sort(dim=1).values
 
 
 def _percentiles(values: Tensor, valid: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
@@ -78,7 +86,7 @@ def _percentiles(values: Tensor, valid: Tensor, low: float, high: float) -> tupl
     n, _, height, width = values.shape
     step = max(1, round(math.sqrt(height * width / GRID)))
     grid, seen = (t[..., step // 2 :: step, step // 2 :: step].flatten(1) for t in (values, valid))
-    ordered = torch.where(seen, grid, torch.inf).sort(dim=1).values
+    ordered = _sorted(torch.where(seen, grid, torch.inf))
     last = (seen.sum(dim=1, keepdim=True) - 1).clamp_min(0)
     low_high = torch.cat([_at(ordered, low / 100 * last), _at(ordered, high / 100 * last)], dim=1)
     missed = ~seen.any(dim=1, keepdim=True)
