@@ -31,8 +31,15 @@ types:
 imports:
     lint-imports
 
-wheel:
-    python -m build --wheel
+# what the docs take from the code, then the site in docs/_build
+docs:
+    python docs/reference.py
+    sphinx-build -W --keep-going -q docs docs/_build
+
+# sdist and wheel in dist/, as they would be published
+dist:
+    python -m build
+    twine check --strict dist/*
 
 # what must pass before a commit
 check: lint types imports test

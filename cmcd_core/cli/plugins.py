@@ -134,4 +134,5 @@ def type_text(schema: dict[str, Any]) -> str:
         return repr(schema["const"])
     bounds = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
     parts = [f"{sign} {schema[key]:,}" for key, sign in bounds.items() if key in schema]
-    return " ".join([str(schema.get("type", "any")).replace("null", "none"), *parts])
+    kind = "table" if "$ref" in schema else str(schema.get("type", "any"))
+    return " ".join([kind.replace("null", "none"), *parts])
