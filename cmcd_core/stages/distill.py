@@ -21,6 +21,7 @@ from ..data.views import Views
 from ..errors import ConfigError, DataError
 from ..interfaces.encoder import Encoder, Features
 from ..interfaces.objective import Objective
+from .ahead import ahead
 from .training import History, Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
 OFFERED = frozenset({"dense", "momentum"})
@@ -325,8 +326,8 @@ def distill(
     whole = bank_features(bank, pairs)
     target = target.to(memory_format=torch.channels_last)
     return teach(
-        fabric, source, target, objective, recipe, make, bank=whole, pairs=len(pairs), seed=seed, session=session,
-        title=title, keys=lambda rows: views.keys(pairs.target[rows]),
+        fabric, source, target, objective, recipe, ahead(make, views.device), bank=whole, pairs=len(pairs), seed=seed,
+        session=session, title=title, keys=lambda rows: views.keys(pairs.target[rows]),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from ..data.views import Views
 from ..errors import DataError
 from ..interfaces.encoder import Encoder, Features
 from ..interfaces.objective import Objective
+from .ahead import ahead
 from .training import History, Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
 HEAD_WIDTH = 128
@@ -71,7 +72,7 @@ def pretrain(
     def keys(epoch: int, number: int) -> list[str]:
         return views.keys(shuffled_batches(count, config.batch_size, seed, epoch)[number])
 
-    return fit(fabric, module, plan, make, seed=seed, session=session, title=title, keys=keys)
+    return fit(fabric, module, plan, ahead(make, views.device), seed=seed, session=session, title=title, keys=keys)
 
 
 def _two_views(

@@ -49,7 +49,7 @@ class Depth(Modality):
         valid = (flat > 0).to(flat.dtype)
         both = F.interpolate(torch.cat([flat, valid], dim=1), size=(size, size), mode="bilinear", antialias=True)
         total, share = both[:, :1], both[:, 1:]
-        depth = torch.where(share >= 0.5, total / share.clamp_min(0.5), 0.0)
+        depth = (total / share.clamp_min(0.5)).masked_fill_(share < 0.5, 0.0)
         return depth.reshape(*x.shape[:-2], size, size)
 
     def augment(self, batch: Tensor, generator: torch.Generator) -> Tensor:
