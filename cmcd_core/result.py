@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .stages.scoring import Scores
 
 SCHEMA = 1
+"""Of result.json's layout: it rises when an entry is renamed, removed or means something else."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,20 @@ def load_run(folder: str | Path) -> Result:
     """A finished run's result.
 
     Raises:
-        ConfigError: The folder holds no finished run.
+        ConfigError: The folder holds no finished run, or one that a newer cmcd has written.
 
     Example:
         >>> again = load_run(result.folder)
         >>> again.metric("distilled") == result.metric("distilled"), again.values["target"]
         (True, 'depth')
     """
-    if values := RunFolder(Path(folder)).read_result():
-        return Result(Path(folder), values)
-    raise ConfigError(f"{folder}: no finished run here (no result.json)")
+    values = RunFolder(Path(folder)).read_result()
+    if not values:
+        raise ConfigError(f"{folder}: no finished run here (no result.json)")
+    if values.get("schema", SCHEMA) > SCHEMA:
+        written = f"result.json was written by a newer cmcd (schema {values['schema']}, this one reads {SCHEMA})"
+        raise ConfigError(f"{folder}: its {written}", "pip install --upgrade cmcd")
+    return Result(Path(folder), values)
 
 
 def environment(device: str, precision: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).resolve().parent
 
 project = "cmcd"
 copyright = "the authors of cmcd, Apache-2.0"
@@ -41,10 +41,18 @@ def table(caption: str, pages: list[str]) -> str:
     return "\n".join(["```{toctree}", *options, "", *pages, "```"]) if pages else ""
 
 
-def add_contents(app: Any, page: str, source: list[str]) -> None:
-    if page.rpartition("/")[2] == "index":
-        source[0] = f"{source[0]}\n\n{contents(page, source[0])}\n"
+def prepare(app: Any, page: str, source: list[str]) -> None:
+    """Files outside docs/ (the README, the changelog) are no pages of the site: links to them hand out the file."""
+    here = (FOLDER / page).parent
+
+    def link(match: re.Match[str]) -> str:
+        outside = not (here / match[1]).resolve().is_relative_to(FOLDER)
+        return f"](path:{match[1]})" if outside else match[0]
+
+    text = re.sub(r"\]\((\.\./[\w./-]+\.md)(?:#[\w-]+)?\)", link, source[0])
+    tables = contents(page, text) if page.rpartition("/")[2] == "index" else ""
+    source[0] = f"{text}\n\n{tables}\n"
 
 
 def setup(app: Any) -> None:
-    app.connect("source-read", add_contents)
+    app.connect("source-read", prepare)

@@ -155,7 +155,7 @@ def assignments() -> list[tuple[str, str]]:
     for page, text in TEXT.items():
         for match in re.findall(rf"-o '?((?:{sections})\.[a-z][\w.]*)(?==)", text):
             found.add((page, match))
-        if page not in ("docs/own-plugin.md", "docs/run-folder.md"):  # attributes and files there
+        if page not in ("docs/own-objective.md", "docs/run-folder.md"):  # attributes and files there
             found |= {(page, match) for match in re.findall(rf"`((?:{sections})\.[\w.]+)`", BLOCK.sub("", text))}
     return sorted(found)
 
@@ -280,7 +280,7 @@ def _over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_files_that_are_shown_are_the_examples() -> None:
-    text = TEXT["docs/own-plugin.md"]
+    text = "".join(TEXT[f"docs/own-{part}.md"] for part in ("modality", "objective", "plugin"))
     shown = re.findall(r"`(examples/[^`]+)`:\n\n```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert len(shown) == 6
     for path, code in shown:
@@ -354,3 +354,13 @@ def test_every_part_and_public_name_has_its_place(catalog: Catalog) -> None:
             assert (ROOT / "docs" / "objectives" / f"{part.name}.md").is_file()
     for name in cmcd_core.__all__:
         assert f"\n## {name}\n" in TEXT["docs/reference/python.md"]
+
+
+def test_the_map_names_every_room() -> None:
+    rooms = [path for path in (ROOT / "cmcd_core").iterdir() if not path.name.startswith(("_", "py.typed"))]
+    names = {f"`{path.name}/`" if path.is_dir() else f"`{path.name}`" for path in rooms}
+    assert [name for name in sorted(names) if name not in TEXT["CONTRIBUTING.md"]] == []
+    mapped = re.findall(
+        r"`(\w+(?:\.py|/))`", TEXT["CONTRIBUTING.md"].split("Beside the core")[0].partition("| room |")[2]
+    )
+    assert [name for name in mapped if f"`{name}`" not in names] == []

@@ -297,6 +297,9 @@ def test_load_run(folder: RunFolder) -> None:
     assert (result.metric("distilled"), result.metric("scratch")) == (0.5, 0.25)
     with pytest.raises(KeyError):
         result.metric("untrained")
+    write_json(folder.result_file, {"schema": 2, "evaluations": entries})
+    with pytest.raises(ConfigError, match="written by a newer cmcd"):
+        load_run(folder.path)
     folder.result_file.write_text('{"schema": 1')
     with pytest.raises(ConfigError, match=r"result\.json: not readable"):
         load_run(folder.path)
