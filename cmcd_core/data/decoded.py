@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from ..interfaces.modality import Modality
 from ..progress import Progress
 from .arrays import new_array
 from .digest import digest, list_digest, raw_digest
+from .threads import one_core_each
 
 VERSION = 1
 
@@ -128,7 +129,7 @@ def decode_one(key: str, raw: Raw, bound: BoundModality) -> Tensor:
     if not isinstance(value, Tensor) or value.ndim != 3 or value.dtype != torch.float32:
         got = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise PluginError(f"modality {bound.name!r}: decode should return a (C, H, W) float32 tensor, got {got}")
-    if not torch.isfinite(value).all():
+    if value.numel() and not all(map(math.isfinite, map(float, value.aminmax()))):
         raise DataError(f"{where}: holds values that are not finite{about}")
     return value
 
@@ -178,7 +179,7 @@ def _fill(
     kept: list[int] = []
     skipped: list[str] = []
     out: np.memmap | None = None
-    with ThreadPoolExecutor(usable_cores()) as pool, progress.track(title, count) as advance:
+    with one_core_each(usable_cores()) as pool, progress.track(title, count) as advance:
         for start in range(0, count, 256):  # bounded: results wait in memory only so far ahead
             block = range(start, min(start + 256, count))
             for position, view in zip(block, pool.map(prepare, block), strict=True):

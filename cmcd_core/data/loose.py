@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ..cores import usable_cores
 from ..errors import ConfigError, DataError
 from ..interfaces.loader import Raw
 from .decoded import BoundModality, decode_one, stored_alone
+from .threads import one_core_each
 from .views import Views
 
 BATCH = 64
@@ -111,7 +111,7 @@ def ready(
         return alone.plain(np.zeros(1, np.int64)), (int(view.shape[-2]), int(view.shape[-1]))
 
     left_out: list[DataError] = []
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with one_core_each(usable_cores()) as pool:
         for start in range(0, len(items), BATCH):
             block = items[start : start + BATCH]
             made = list(zip(block, pool.map(make, block), strict=True))

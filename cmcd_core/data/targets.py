@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ..interfaces.task import Task
 from .arrays import new_array
 from .digest import digest, list_digest, raw_digest
 from .geometry import Geometry, apply_geometry
+from .threads import one_core_each
 
 VERSION = 1
 KEPT_BYTES = 2**27
@@ -115,7 +115,7 @@ def _write(partial: Path, own: Callable[[int], Tensor], count: int, side: int) -
 
     first = prepare(0)
     out = new_array(partial / "targets.npy", (count, *first.shape), first.dtype)
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with one_core_each(usable_cores()) as pool:
         for start in range(0, count, AHEAD):
             block = range(start, min(start + AHEAD, count))
             for position, target in zip(block, pool.map(prepare, block), strict=True):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+
+from ..data.threads import one_core_each
 
 Batch = TypeVar("Batch")
 
@@ -24,18 +25,8 @@ def ahead(batches: Callable[[int], Iterator[Batch]], device: torch.device) -> Ca
 
 
 def _early(batches: Iterator[Batch]) -> Iterator[Batch]:
-    with ThreadPoolExecutor(1) as maker:
-        _on_one_core(maker)
+    with one_core_each(1) as maker:
         coming = maker.submit(next, batches, None)
         while (batch := coming.result()) is not None:
             coming = maker.submit(next, batches, None)
             yield batch
-
-
-def _on_one_core(maker: ThreadPoolExecutor) -> None:
-    """The cores are the network's. A thread that asks for its number the first time gets the one that was set last: so
-    the other thread asks first, and the number for threads to come is set again."""
-    threads = torch.get_num_threads()
-    maker.submit(torch.get_num_threads).result()
-    maker.submit(torch.set_num_threads, 1).result()
-    torch.set_num_threads(threads)

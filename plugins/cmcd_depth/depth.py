@@ -36,9 +36,10 @@ class Depth(Modality):
         """A 16-bit, 8-bit or float picture, a .npy file, its bytes, or an array -> (1, H, W), 0 = missing."""
         o = self.options
         depth = to_depth(read(raw), o.unit, metres=o.needs_metres)
-        seen = depth > 0
+        seen = bool(depth.any())
         # The window is applied before anything is resized: near and far surfaces are not blended across it.
-        depth[(depth < (o.near or 0)) | (depth > (o.far or math.inf))] = 0
+        if o.near or o.far:
+            depth[(depth < (o.near or 0)) | (depth > (o.far or math.inf))] = 0
         if not ((depth > 0) & (depth >= self.near) & (depth <= self.far)).any():
             raise DataError(*self._nothing_left(seen))
         return torch.from_numpy(depth)[None]
@@ -46,8 +47,9 @@ class Depth(Modality):
     def resize(self, x: Tensor, size: int) -> Tensor:
         """Average valid depth only; a pixel with less than half of its support valid is missing."""
         flat = x.reshape(-1, 1, *x.shape[-2:])
-        valid = (flat > 0).to(flat.dtype)
-        both = F.interpolate(torch.cat([flat, valid], dim=1), size=(size, size), mode="bilinear", antialias=True)
+        both = flat.repeat(1, 2, 1, 1)
+        torch.gt(flat, 0, out=both[:, 1:])
+        both = F.interpolate(both, size=(size, size), mode="bilinear", antialias=True)
         total, share = both[:, :1], both[:, 1:]
         depth = (total / share.clamp_min(0.5)).masked_fill_(share < 0.5, 0.0)
         return depth.reshape(*x.shape[:-2], size, size)
@@ -85,8 +87,8 @@ class Depth(Modality):
         batch = x[None, :1].float()
         return colour(percentile(batch, *self.options.percentiles)[0, 0], batch[0, 0] > 0)
 
-    def _nothing_left(self, seen: np.ndarray) -> tuple[str, str]:
-        if not seen.any():
+    def _nothing_left(self, seen: bool) -> tuple[str, str]:
+        if not seen:
             return "no pixel holds a depth (all are 0, negative or not finite)", "Leave this sample out."
         return (
             f"no pixel lies within {self.near:g} to {self.far:g} metres",

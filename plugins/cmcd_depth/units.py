@@ -23,12 +23,12 @@ def to_depth(values: np.ndarray, unit: str, *, metres: bool) -> np.ndarray:
                 "8-bit depth has no scale, but near, far or encoding 'log' need metres",
                 "Use 16-bit depth, say unit = 'mm' or 'm', or use encoding 'percentile' without near and far.",
             )
+    if unit == "mm" and values.dtype == np.uint16:  # the same numbers as below, at a fraction of the cost
+        return np.where(values == SATURATED, np.uint16(0), values).astype(np.float32) / np.float32(1000)
     depth = values.astype(np.float64)
     depth[~(np.isfinite(depth) & (depth > 0))] = 0
     match unit:
         case "mm":
-            if values.dtype == np.uint16:
-                depth[values == SATURATED] = 0
             depth /= 1000
         case "relative" if values.dtype.kind in "ui":
             depth /= np.iinfo(values.dtype).max

@@ -1,4 +1,4 @@
-"""Pictures of every kind -> (H, W, 3) float32 in [0, 1]."""
+"""Pictures of every kind -> (3, H, W) float32 in [0, 1]."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def from_file(data: bytes) -> np.ndarray:
 
 
 def from_array(array: np.ndarray) -> np.ndarray:
-    """Bring an array (H, W) or (H, W, 1 | 3 | 4) of uint8, uint16, or floats in [0, 1] to RGB.
+    """Bring an array (H, W) or (H, W, 1 | 3 | 4) of uint8, uint16, or floats in [0, 1] to RGB, (3, H, W).
 
     Raises:
         DataError: Another shape, type or range.
@@ -62,18 +62,20 @@ def from_array(array: np.ndarray) -> np.ndarray:
             f"an array of shape {array.shape} is not a picture",
             "Expected (height, width) or (height, width, channels) with 1, 3 or 4 channels.",
         )
-    pixels = _unit_range(array)
-    if pixels.shape[2] == 4:
-        alpha = pixels[..., 3:]
-        pixels = pixels[..., :3] * alpha + BACKGROUND * (1 - alpha)
-    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    pixels = _unit_range(np.ascontiguousarray(array.transpose(2, 0, 1)))  # few bytes are moved while they are integers
+    if len(pixels) == 4:
+        alpha = pixels[3:]
+        pixels = pixels[:3] * alpha + BACKGROUND * (1 - alpha)
+    return pixels if len(pixels) == 3 else np.repeat(pixels, 3, axis=0)
 
 
 def _unit_range(array: np.ndarray) -> np.ndarray:
     if array.dtype == bool:
         return array.astype(np.float32)
     if array.dtype in (np.uint8, np.uint16):
-        return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+        pixels = array.astype(np.float32)
+        pixels /= np.float32(np.iinfo(array.dtype).max)
+        return pixels
     if not np.issubdtype(array.dtype, np.floating):
         raise DataError(
             f"pixels of type {array.dtype} have no known range", "Expected uint8, uint16, or floats in [0, 1]."

@@ -31,7 +31,7 @@ class Image(Modality):
             pixels = from_array(raw)
         else:
             pixels = from_file(raw if isinstance(raw, bytes) else Path(raw).read_bytes())
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        return torch.from_numpy(pixels)
 
     def augment(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Colour jitter, greyscale and blur, drawn for each picture."""
