@@ -127,26 +127,46 @@ def _ridge(inputs: Tensor, outputs: Tensor) -> Any:
     return lambda new: (new - mean) / std @ weights + centre
 
 
+@dataclass(frozen=True)
+class BeforeAndAfter:
+    """The same held-out pairs, as the student saw them before distillation and as it sees them after it."""
+
+    split: Split
+    before: Latents
+    after: Latents
+
+
 def before_and_after(
     bench: Workbench, folder: RunFolder, source: Encoder, target: Encoder, lesson: Lesson
-) -> dict[str, Any]:
-    """result.json's ``distance``: every estimate of held-out pairs, before distillation and after.
-
-    Empty where there are too few pairs.
-    """
+) -> BeforeAndAfter | None:
+    """Features of at most ``DURING_A_RUN`` held-out pairs; None where there are too few, and the user is told."""
     split = held_out_split(bench)
     if split is None:
         bench.note(f"distances need at least {LEAST} pairs of a test or val split, and there are fewer")
-        return {}
+        return None
     at_source, at_target, keys = _pairs(bench, split, DURING_A_RUN)
-    out: dict[str, Any] = {"split": split, "pairs": len(keys)}
-    beginner, features = frozen(bench, student(bench, source)), _features(bench, "source", split, source, at_source)
-    for when, encoder in (("before", beginner), ("after", target)):
-        objective = taught_objective(bench, folder, source, encoder, lesson, trained=when == "after")
+    features = _features(bench, "source", split, source, at_source)
+
+    def seen_by(encoder: Encoder, trained: bool) -> Latents:
+        objective = taught_objective(bench, folder, source, encoder, lesson, trained=trained)
         seen = _features(bench, "target", split, encoder, at_target)
         a, b, space = in_one_space(bench, source, encoder, objective, features, seen)
-        out |= {"space": space, when: estimates(Latents(a, b, keys, space))}
-    return out
+        return Latents(a, b, keys, space)
+
+    return BeforeAndAfter(split, seen_by(frozen(bench, student(bench, source)), False), seen_by(target, True))
+
+
+def distance_entry(found: BeforeAndAfter | None) -> dict[str, Any]:
+    """result.json's ``distance``: every estimate, before and after. Empty where there are too few pairs."""
+    if found is None:
+        return {}
+    return {
+        "split": found.split,
+        "pairs": len(found.after.keys),
+        "space": found.after.space,
+        "before": estimates(found.before),
+        "after": estimates(found.after),
+    }
 
 
 def estimates(latents: Latents, *, seed: int = 0, permutations: int = 0) -> list[dict[str, Any]]:

@@ -10,11 +10,11 @@ from typing import Any
 
 from .interfaces.timm_encoder import TimmEncoder
 from .reading import Reader
+from .report.cautions import SMALL_TEST
+from .report.words import short_name
 
 MADE = "<!-- made by cmcd export -->"
 """Tells a card of ours from a README that somebody wrote."""
-SMALL_TEST = 200
-"""Test samples below which a score says little."""
 
 
 def model_card(reader: Reader, folder: Path, shape: tuple[int, ...] | None, entry: Mapping[str, Any] | None) -> str:
@@ -48,8 +48,8 @@ def _front(reader: Reader, taught: Mapping[str, Any], folder: Path) -> str:
     results = [
         EvalResult(
             task_type=entry["task"],
-            dataset_type=_short(entry["data"]),
-            dataset_name=_short(entry["data"]),
+            dataset_type=short_name(entry["data"]),
+            dataset_name=short_name(entry["data"]),
             dataset_split="test",
             metric_type=entry["primary"],
             metric_name=f"{entry['primary']}, {entry['protocol']}, {entry['labels']} labels",
@@ -83,7 +83,7 @@ def _summary(reader: Reader, taught: Mapping[str, Any], entry: Mapping[str, Any]
     if entry is not None:
         text += (
             f" The graph ends in a head for {entry['task']}: {entry['encoder']}, {entry['protocol']}, trained on "
-            f"{entry['n_train']} labels of {_short(entry['data'])}."
+            f"{entry['n_train']} labels of {short_name(entry['data'])}."
         )
     return text
 
@@ -143,7 +143,7 @@ def _origin(run: Mapping[str, Any], name: str) -> str:
     if run and name == "distilled":
         found = run.get("distill", {})
         lines.append(
-            f"- distilled by `{run['objective']}` on {found.get('pairs', '?')} pairs of {_short(run['data'])}, "
+            f"- distilled by `{run['objective']}` on {found.get('pairs', '?')} pairs of {short_name(run['data'])}, "
             f"{found.get('epochs', '?')} epochs, seed {run['seed']}"
         )
     lines.append(
@@ -159,10 +159,10 @@ def _teacher(run: Mapping[str, Any], is_source: bool) -> Iterator[str]:
         for name in teachers:
             licence = _licence(name)
             said = f"licence {licence}" if licence else "its licence is not known to cmcd: ask whoever published it"
-            yield f"- teacher: {_short(name)} ({said})"
+            yield f"- teacher: {short_name(name)} ({said})"
         return
     if step_one:
-        samples, data = step_one.get("samples", "?"), _short(run.get("data_of", {}).get("pretrain", "?"))
+        samples, data = step_one.get("samples", "?"), short_name(run.get("data_of", {}).get("pretrain", "?"))
         what = "pretrained" if is_source else f"teacher: an encoder of {run['source']}, pretrained"
         yield f"- {what} by contrastive self-supervision on {samples} samples of {data}"
 
@@ -187,7 +187,7 @@ def _metrics(taught: Mapping[str, Any]) -> str:
         for one in taught["comparisons"]
     ]
     differences = ["Differences of the distilled encoder, paired, with 95 % intervals:", "\n".join(compared)]
-    data = " and ".join(dict.fromkeys(_short(entry["data"]) for entry in taught["evaluations"]))
+    data = " and ".join(dict.fromkeys(short_name(entry["data"]) for entry in taught["evaluations"]))
     intro = f"On the test split of {data}; `distilled` is this encoder."
     return "\n\n".join([intro, "\n".join(rows), *(differences if compared else [])])
 
@@ -217,12 +217,6 @@ def _distilled(taught: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _names(teacher: str | Sequence[str] | None) -> list[str]:
     return [teacher] if isinstance(teacher, str) else list(teacher or ())
-
-
-def _short(name: str) -> str:
-    """``folder:/home/me/pairs`` -> ``pairs``: a card is for others, whose disks are other disks."""
-    path = name.partition(":")[2] if "/" in name or "\\" in name else name
-    return Path(path.replace("\\", "/") or name).name or name
 
 
 def _timm_teacher(reader: Reader) -> Mapping[str, Any]:

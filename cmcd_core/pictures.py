@@ -13,10 +13,10 @@ import numpy as np
 
 from .data.decoded import decode_one
 from .errors import DataError
-from .files import write_text
+from .files import write_json, write_text
 from .interfaces.loader import Sample
 from .report.compare_plot import compare_plot
-from .report.pictures import Shown, confusion_matrix, mask_sheet, mistakes_sheet
+from .report.pictures import Shown, confusion_matrix, mask_sheet, mistakes_sheet, write_picture
 from .run_folder import RunFolder
 from .workbench import Side, Workbench
 
@@ -45,6 +45,7 @@ def draw_predictions(bench: Workbench, folder: Path) -> None:
             Shown(key, _pictures(bench, samples[key]), truth=found["target"][row], predicted=found["mask"][row])
             for row, key in ((int(row), str(found["key"][row])) for row in chosen)
         ]
+        _keep(shown, folder / "pictures")
         highest = int(found["target"].max())
         mask_sheet(shown, classes, highest if highest >= len(classes) else -1, folder / "sheet.png")
 
@@ -67,6 +68,18 @@ def _mistakes(
         shown.append(Shown(key, _pictures(bench, samples[key]), title))
     if shown:
         mistakes_sheet(shown, path)
+        _keep(shown, path.parent / "pictures")
+
+
+def _keep(shown: Sequence[Shown], folder: Path) -> None:
+    """The pictures of a sheet one by one, and ``pictures.json``: whose they are, in the sheet's order."""
+    rows = []
+    for number, one in enumerate(shown):
+        files = {name: f"{number}-{name}.jpg" for name in one.pictures}
+        for name, picture in one.pictures.items():
+            write_picture(picture, folder / files[name])
+        rows.append({"key": one.key, "pictures": files})
+    write_json(folder / "pictures.json", rows)
 
 
 def _pictures(bench: Workbench, sample: Sample) -> dict[str, np.ndarray]:

@@ -17,15 +17,17 @@ from .baselines import baseline_encoders
 from .config import STEPS
 from .data.digest import digest, weights_digest
 from .encoders import load_encoder
-from .errors import ConfigError
+from .errors import ConfigError, printable
 from .evaluation import Evaluation, comparisons, entries_of
+from .exhibits import Exhibits
 from .files import write_json
 from .interfaces.encoder import Encoder
 from .interfaces.side_by_side import SideBySide
-from .latents import before_and_after
+from .latents import BeforeAndAfter, before_and_after, distance_entry
 from .pictures import draw_curve
 from .plugin import Widths
 from .progress import Progress
+from .report.page import write_report
 from .resolve import Resolved
 from .result import SCHEMA, Result, environment
 from .run_folder import RunFolder
@@ -65,6 +67,7 @@ class Steps:
                 self.note(note)
         source: Encoder | None = None
         target: Encoder | None = None
+        held_out: BeforeAndAfter | None = None
         if steps == ("evaluate",):
             source, target, bench = self.given(fabric)
         else:
@@ -81,7 +84,8 @@ class Steps:
                 lesson = Lesson("distill", "step 2", self.resolved.expression, self.resolved.objectives, "target")
                 target, self.found["distill"] = distilled(bench, self.folder, source, lesson, extend=self.extend)
             with self.timed("distance"):
-                self.found["distance"] = before_and_after(bench, self.folder, source, target, lesson)
+                held_out = before_and_after(bench, self.folder, source, target, lesson)
+                self.found["distance"] = distance_entry(held_out)
         if "evaluate" in steps:
             assert target is not None
             with self.timed("baselines"):
@@ -93,7 +97,11 @@ class Steps:
             self.found["evaluations"] = entries = entries_of(self.folder, target)
             self.found["comparisons"] = comparisons(self.folder, entries)
             draw_curve(self.folder, entries)
-        return self.finish(before, environment(str(fabric.device), precision))
+        with self.timed("report"):
+            self.exhibit(bench, held_out)
+        result = self.finish(before, environment(str(fabric.device), precision))
+        self.report()
+        return result
 
     def given(self, fabric: Fabric) -> tuple[Encoder | None, Encoder, Workbench]:
         """For step 3 alone: the encoders that are there already, and a workbench of their sizes."""
@@ -183,6 +191,26 @@ class Steps:
         teacher.save(self.folder.path / "source")
         self.folder.finish("pretrain", inputs, {"summary": summary})
         return frozen(bench, teacher), summary
+
+    def exhibit(self, bench: Workbench, held_out: BeforeAndAfter | None) -> None:
+        """What the report shows of the encoders and the data; what earlier steps showed stays."""
+        exhibits, steps = Exhibits(bench, self.folder), self.resolved.steps
+        if "distill" in steps:
+            exhibits.of_encoders(held_out)
+            exhibits.of_data("distill")
+        elif not (self.folder.path / "report" / "seen.json").is_file():
+            exhibits.of_data(steps[0])
+
+    def report(self) -> None:
+        """Write report.html; the run is done and saved, so that a fault of the report is told and no more."""
+        try:
+            write_report(self.folder.path)
+        except OSError:
+            raise
+        except Exception as error:
+            self.progress.note(
+                f"report.html could not be written ({type(error).__name__}: {printable(str(error))}); all else is there"
+            )
 
     def finish(self, before: Mapping[str, Any], machine: Mapping[str, Any]) -> Result:
         """Write result.json: what this command found, over what earlier ones did."""

@@ -20,6 +20,7 @@ from .embed import embed
 from .export import export
 from .plugins import plugins
 from .predict import predict
+from .report import report
 from .retrieve import retrieve
 from .run import run
 from .steps import distill, evaluate, pretrain
@@ -49,7 +50,7 @@ def cli(context: click.Context) -> None:
         click.echo("\n".join([f"cmcd: {(cli.help or '').partition(':')[0].lower()}. Start here:", "", *lines]))
 
 
-for command in (run, pretrain, distill, evaluate, compare, distance, bound):
+for command in (run, pretrain, distill, evaluate, compare, report, distance, bound):
     cli.add_command(command)
 for command in (embed, predict, retrieve, export, data, plugins, cache, doctor):
     cli.add_command(command)

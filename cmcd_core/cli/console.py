@@ -20,14 +20,13 @@ from rich.table import Table
 from ..config import STEPS, Step
 from ..errors import printable
 from ..progress import Advance, Progress
+from ..report.words import budget, rank
 
 if TYPE_CHECKING:
     from ..resolve import Place, Resolved
     from ..result import Result
 
 TITLES: Mapping[str, str] = {"pretrain": "step 1", "distill": "step 2", "evaluate": "step 3"}
-ORDER = ("distilled", "scratch", "ssl-target")
-LAST = ("untrained", "source")
 SIGN_OF_LIFE = 60.0
 """Seconds between the lines that stand for a bar where there is no terminal."""
 
@@ -131,6 +130,8 @@ class Terminal(Progress):
         self.out.print(f"seconds: {seconds}; {sum(values['seconds'].values()):.0f} s in all", soft_wrap=True)
         folder = shlex.quote(str(result.folder))
         self.out.print(f"folder:  {escape(folder)}", soft_wrap=True)
+        if (result.folder / "report.html").is_file():
+            self.out.print(f"report:  {escape(shlex.quote(str(result.folder / 'report.html')))}", soft_wrap=True)
         self.out.print("next:", style="bold")
         for command, why in _next(values, folder):
             self.out.print(f"  {escape(command)}   [dim]# {why}[/dim]", soft_wrap=True)
@@ -253,28 +254,13 @@ def scores_table(values: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
             entry["encoder"],
             entry["modality"],
             entry["protocol"],
-            f"{_budget(entry)} ({entry['n_train']})",
+            f"{budget(entry)} ({entry['n_train']})",
             name,
             escape(f"{entry['metrics'][name]:.3f}  [{low:.3f}, {high:.3f}]"),
             str(entry["draws"]),
             style="bold" if entry["encoder"] == "distilled" else None,
         )
     return table
-
-
-def _budget(entry: Mapping[str, Any]) -> str:
-    """``5 a class``, ``5 in all`` (masks and numbers have no class), ``10%``."""
-    labels = str(entry["labels"])
-    if "%" in labels:
-        return labels
-    return f"{labels} a class" if entry.get("per_class", True) else f"{labels} in all"
-
-
-def rank(encoder: str) -> int:
-    """The order of rows: what the user came for first, what is there for reference last."""
-    if encoder in ORDER:
-        return ORDER.index(encoder)
-    return len(ORDER) + 1 + LAST.index(encoder) if encoder in LAST else len(ORDER)
 
 
 def verdicts(values: Mapping[str, Any]) -> list[str]:

@@ -45,10 +45,14 @@ class Views:
 
     def plain(self, indices: np.ndarray | Tensor) -> Tensor:
         """(n,) positions -> (n, channels, size, size), whole and unaugmented."""
+        return self._encode(self.whole(indices))
+
+    def whole(self, indices: np.ndarray | Tensor) -> Tensor:
+        """The same as decoded, which ``Modality.picture`` shows: (n, C, size, size), before ``Modality.encode``."""
         x = self._load(indices)
         if self._resize is not None and x.shape[-1] != self.size:
             x = self._resize(x, self.size)
-        return self._encode(x)
+        return x
 
     def augmented(
         self,
@@ -63,17 +67,23 @@ class Views:
 
         ``geometry`` imposes crops drawn elsewhere (a paired view's); otherwise they are drawn here.
         """
-        return self._encode(self._drawn(indices, seed, area_min=area_min, flip=flip, geometry=geometry))
+        return self._encode(self.drawn(indices, seed, area_min=area_min, flip=flip, geometry=geometry))
 
     def augmented_and_valid(
         self, indices: np.ndarray | Tensor, seed: int, *, area_min: float, flip: bool, geometry: Geometry | None
     ) -> tuple[Tensor, Tensor | None]:
         """The same, and (n, size, size) which pixels hold a measurement; None: all do."""
-        x = self._drawn(indices, seed, area_min=area_min, flip=flip, geometry=geometry)
+        x = self.drawn(indices, seed, area_min=area_min, flip=flip, geometry=geometry)
         return self._encode(x), self.modality.valid(x)
 
-    def _drawn(
-        self, indices: np.ndarray | Tensor, seed: int, *, area_min: float, flip: bool, geometry: Geometry | None
+    def drawn(
+        self,
+        indices: np.ndarray | Tensor,
+        seed: int,
+        *,
+        area_min: float,
+        flip: bool,
+        geometry: Geometry | None = None,
     ) -> Tensor:
         """Cropped, mirrored and augmented, as decoded."""
         x = self._load(indices)

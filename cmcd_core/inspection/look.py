@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -128,7 +129,7 @@ def seen(key: str, raw: Raw, bound: BoundModality) -> Seen:
     """
     x = decode_one(key, raw, bound)
     content = raw_digest(raw.read_bytes() if isinstance(raw, Path) else raw)
-    thumb, edges, colours = _from_afar(x, bound)
+    far = from_afar(x, bound)
     return Seen(
         item=raw_digest(raw),
         content=content,
@@ -136,14 +137,22 @@ def seen(key: str, raw: Raw, bound: BoundModality) -> Seen:
         low=float(x.min()),
         middle=float(x.median()),
         high=float(x.max()),
-        thumb=thumb,
-        edges=edges,
-        colours=colours,
+        thumb=far.thumb,
+        edges=far.edges,
+        colours=far.colours,
         doubt=bound.modality.doubt(x),
     )
 
 
-def _from_afar(x: Tensor, bound: BoundModality) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class Afar(NamedTuple):
+    """How one view looks from afar: of :class:`Seen`, what tells whether two views go together."""
+
+    thumb: np.ndarray
+    edges: np.ndarray
+    colours: np.ndarray
+
+
+def from_afar(x: Tensor, bound: BoundModality) -> Afar:
     """Thumb, edges and colours of one decoded view (C, H, W)."""
     small = bound.modality.resize(x[None], SMALL) if bound.modality.spatial else x[None]
     encoded = bound.modality.encode(small)[0].float().nan_to_num(0.0).clamp(0, 1)
@@ -153,4 +162,4 @@ def _from_afar(x: Tensor, bound: BoundModality) -> tuple[np.ndarray, np.ndarray,
     edges: np.ndarray = F.adaptive_avg_pool2d(steep, EDGES)[0, 0].numpy()
     flat = encoded.flatten(1)
     colours: np.ndarray = torch.cat([flat.mean(1), flat.std(1, unbiased=False)]).numpy()
-    return thumb, edges, colours
+    return Afar(thumb, edges, colours)

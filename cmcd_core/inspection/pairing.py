@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from .finding import Finding, warning
-from .look import Looked, Seen
+from .look import Afar, Looked, Seen
 from .opened import Opened
 
 LEAST = 60
@@ -60,7 +60,7 @@ def shuffled(found: list[Pairing]) -> Iterator[Finding]:
             yield warning("pairing", text, advice)
 
 
-def features(views: Sequence[Seen]) -> np.ndarray:
+def features(views: Sequence[Seen | Afar]) -> np.ndarray:
     """n views -> (n, 128 + 2 · channels): light, edges and colours from afar, each kind of equal variance in all."""
     cells = [view.thumb.astype(np.float64).reshape(8, 2, 8, 2).mean((1, 3)).ravel() for view in views]
     kinds = [np.stack(cells), np.stack([view.edges.ravel() for view in views]), np.stack([v.colours for v in views])]

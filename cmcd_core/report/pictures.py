@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from PIL import Image
 
 from ..files import replacing
 
@@ -127,6 +128,12 @@ def retrieval_sheet(rows: Sequence[Sequence[Shown]], path: Path) -> None:
             elif one.key == row[0].key:  # the query's own partner
                 axes.spines[:].set(color=PALETTE[3], linewidth=2)
     _save(figure, path)
+
+
+def write_picture(picture: np.ndarray, path: Path) -> None:
+    """Write (H, W, 3) uint8 as JPEG, at a quality that keeps thin lines."""
+    with replacing(path) as partial:
+        Image.fromarray(picture).save(partial, format="JPEG", quality=92, subsampling=0)
 
 
 def _picture(axes: Axes, picture: np.ndarray | None) -> None:
