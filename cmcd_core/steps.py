@@ -61,7 +61,7 @@ class Steps:
         """The steps that were asked for, in order; then result.json."""
         before, steps = self.folder.read_result(), self.resolved.steps
         self.seconds = dict(before.get("seconds", {}))
-        fabric, precision = make_fabric(self.resolved.config.run)
+        fabric, precision = make_fabric(self.resolved.config.run, self.note)
         for place in dict.fromkeys(self.resolved.places.values()):
             for note in place.loader.notes:
                 self.note(note)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
+from .choices import choose
 from .config import DEFAULT_SIZES, RunSection, Step
 from .data.decoded import BoundModality, decode_first, decode_views
 from .data.seeds import seeded
@@ -33,22 +34,21 @@ LISTED = 20
 Side = Literal["source", "target"]
 
 
-def make_fabric(section: RunSection) -> tuple[Fabric, str]:
-    """Fabric on the device asked for, and its precision in words.
+def make_fabric(section: RunSection, note: Callable[[str], None] = lambda text: None) -> tuple[Fabric, str]:
+    """Fabric on the device asked for, and its precision in words. torch gets as many threads as there are cores.
+
+    Args:
+        note: Told what the user asked for and should not have.
 
     Raises:
         ConfigError: The device is not there.
     """
-    device = section.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if not there[device]:
-        raise ConfigError(f"--device {device}: torch finds no such device here", "Use --device auto or cpu.")
-    precision = section.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
-    return Fabric(accelerator=device, devices=1, precision=precision), precision
+    choice = choose(section)
+    if choice.warning:
+        note(choice.warning)
+    if choice.threads != torch.get_num_threads():
+        torch.set_num_threads(choice.threads)
+    return Fabric(accelerator=choice.device, devices=1, precision=choice.precision), choice.precision
 
 
 @dataclass

@@ -70,4 +70,5 @@ def looks() -> dict[str, Callable[[], Finding]]:
         "extras": installation.extras,
         "sound": installation.sound,
         "devices": machine.devices,
+        "choices": machine.choices,
     }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from ..config import DEFAULT_SIZES, MARGIN, Step
+from ..cores import usable_cores
 from ..resolve import Resolved
 
 IMAGES_A_SECOND_A_CORE = 500.0
@@ -17,11 +16,12 @@ def estimate(resolved: Resolved) -> dict[str, str]:
     source, target = resolved.source.name, resolved.target.name
     sources, pairs = _count(resolved, "pretrain", source), _count(resolved, "distill", source, target)
     side = config.run.size or DEFAULT_SIZES[1]
+    cores = usable_cores()
     pretrain = config.pretrain.epochs_for(sources, config.distill.epochs) if "pretrain" in steps else 0
     pretrain = 0 if config.pretrain.teacher else pretrain
     distill = config.distill.epochs_for(pairs) if "distill" in steps else 0
     images = 0.9 * pretrain * sources + distill * pairs + config.distill.views * sources
-    seconds = images * (side / 64) ** 2 / (IMAGES_A_SECOND_A_CORE * (os.cpu_count() or 1))
+    seconds = images * (side / 64) ** 2 / (IMAGES_A_SECOND_A_CORE * cores)
     stored = round(MARGIN * side) ** 2
     disk = (sources * 3 + pairs * 4) * stored + sources * config.distill.views * 512 * 4
     memory = 1.2e9 + config.distill.batch_size * 2 * (side / 64) ** 2 * 4e6
@@ -32,7 +32,7 @@ def estimate(resolved: Resolved) -> dict[str, str]:
     }
     return {
         "data": "; ".join(f"{said[step]} ({resolved.data_names[step]})" for step in steps),
-        "time": f"about {_minutes(seconds)} of training for the default networks on {os.cpu_count()} cores",
+        "time": f"about {_minutes(seconds)} of training for the default networks on {cores} core{'s' * (cores != 1)}",
         "disk": f"about {disk / 1e6:.0f} MB of cache, and the run's folder",
         "memory": f"about {memory / 1e9:.1f} GB",
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 LEAST_MEMORY = 1.5e9
 """Bytes that a run on the demo data takes, roughly; of a GPU as of the machine."""
 MEMINFO = Path("/proc/meminfo")
-CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 @dataclass
@@ -36,18 +34,22 @@ def python() -> Finding:
 
 
 def cores() -> Finding:
-    from ..cores import usable_cores
+    """Of the machine, and what this process and its container may use of them."""
+    from ..cores import core_quota, usable_cores
 
-    there, usable = os.cpu_count() or 1, usable_cores()
-    return Finding([f"{usable} of {there} usable"], {"usable": usable, "there": there})
+    there, usable, quota = os.cpu_count() or 1, usable_cores(), core_quota()
+    words = f", this container may use {quota:g}" if quota is not None else ""
+    return Finding([f"{usable} of {there} usable{words}"], {"usable": usable, "there": there, "container_limit": quota})
 
 
 def memory() -> Finding:
     """Of the machine, and what the container that this runs in may use of it."""
+    from ..cores import CGROUPS, OWN_CGROUPS, container_files
+
     total, free = machine_memory()
     limits = [
         int(text)
-        for file in container_files(CGROUPS, OWN_CGROUPS)
+        for file in container_files("memory", "memory.max", "memory.limit_in_bytes", CGROUPS, OWN_CGROUPS)
         if file.is_file() and (text := file.read_text().strip()).isdigit()
     ]
     limit = min(limits, default=None)
@@ -77,25 +79,12 @@ def machine_memory() -> tuple[int | None, int | None]:
         return None, None
 
 
-def container_files(root: Path, own: Path) -> Iterator[Path]:
-    """Files that may hold a memory limit: cgroup v2 and v1, of this process's group and those above it."""
-    groups = [line.split(":", 2) for line in own.read_text().splitlines()] if own.is_file() else []
-    for _, controllers, place in (group for group in groups if len(group) == 3):
-        if controllers in ("", "memory"):
-            top, name = (root, "memory.max") if not controllers else (root / "memory", "memory.limit_in_bytes")
-            group = Path(place.lstrip("/"))
-            yield from (top / part / name for part in (group, *group.parents))
-
-
 def devices() -> Finding:
-    """What torch can compute on, and what ``auto`` picks of it."""
+    """What torch can compute on."""
     try:
         import torch
     except Exception:
         return Finding(["unknown: torch does not load"])  # a problem of the packages
-    from ..config import RunSection
-    from ..workbench import make_fabric
-
     threads = torch.get_num_threads()
     lines, problems = [f"cpu, torch uses {threads} thread{'s' * (threads != 1)}"], []
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
@@ -104,11 +93,26 @@ def devices() -> Finding:
         problems += [problem] if problem else []
     lines += ["mps"] if torch.backends.mps.is_available() else []
     problems += [no_gpu()] if Path("/proc/driver/nvidia/version").exists() and not torch.cuda.is_available() else []
-    fabric, precision = make_fabric(RunSection())
-    chosen = {"device": fabric.device.type, "precision": precision}
-    names = [line.split(",")[0] for line in lines]
-    lines.append(f"auto picks {chosen['device']}, {precision}")
-    return Finding(lines, {"there": names, "threads": threads, "auto": chosen}, problems)
+    return Finding(lines, {"there": [line.split(",")[0] for line in lines], "threads": threads}, problems)
+
+
+def choices() -> Finding:
+    """What a run takes here where nothing is asked for, and why."""
+    try:
+        from ..choices import choose
+    except Exception:
+        return Finding(["unknown: torch does not load"])
+    from ..config import RunSection
+
+    choice = choose(RunSection())
+    found = {"device": choice.device, "precision": choice.precision, "threads": choice.threads}
+    lines = [f"auto picks {choice.device}: {choice.why['device']}"]
+    lines.append(f"{choice.precision}: {choice.why['precision']}")
+    lines.append(f"{choice.threads} thread{'s' * (choice.threads != 1)}: {choice.why['threads']}")
+    ahead = "each batch made a step early" if choice.device == "cpu" and choice.threads > 1 else ""
+    ahead = "augmentation on the GPU, pinned memory" if choice.device == "cuda" else ahead
+    lines.append(", ".join(filter(None, ["channels_last", "fused AdamW", ahead, "no torch.compile (takes longer)"])))
+    return Finding(lines, {**found, "why": choice.why})
 
 
 def gpu(number: int) -> tuple[str, str]:

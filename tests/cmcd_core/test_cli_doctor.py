@@ -14,12 +14,14 @@ import pytest
 from click.testing import CliRunner
 from packaging.requirements import Requirement
 
+from cmcd_core import cores
 from cmcd_core.cli import cli, installation, machine
 from cmcd_core.cli.doctor import guarded, looks
 from cmcd_core.cli.machine import Finding
 
 LABELS = [
     "python", "cores", "memory", "cache", "environment", "plugins", "packages", "extras", "sound", "devices",
+    "choices",
 ]  # fmt: skip
 
 
@@ -51,6 +53,7 @@ def test_json_says_the_same_and_names_problems(tmp_path: Path) -> None:
     assert values["cores"]["usable"] >= 1
     assert values["plugins"]["image"]["status"] == "ok"
     assert values["devices"]["there"][0] == "cpu"
+    assert values["choices"]["why"].keys() == {"device", "precision", "threads"}
     assert values["cache"]["writable"] is False
     assert "torch" in values["packages"]
     text = "\n".join(values["problems"])
@@ -158,8 +161,8 @@ def test_a_containers_memory(
     (tmp_path / "own").write_text(groups)
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(limit)
-    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
-    monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(cores, "CGROUPS", tmp_path)
+    monkeypatch.setattr(cores, "OWN_CGROUPS", tmp_path / "own")
     monkeypatch.setattr(machine, "machine_memory", lambda: (16 * 10**9, 8 * 10**9))
     found = machine.memory()
     known = "4000000000" in limit
