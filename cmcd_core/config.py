@@ -155,6 +155,7 @@ class DistillConfig(Section):
     )  # fmt: skip
     init: Literal["source", "random"] = Field("random", description="Start from the source's weights where they fit.")
     epochs: int | None = Field(None, ge=0, description="Epochs; None: about 24,000 samples seen, 18 to 120 epochs.")
+    epochs_factor: float = Field(1.0, gt=0, le=100, description="So many times the epochs that None stands for.")
     batch_size: int = Field(64, ge=2, description="Pairs an optimiser step, over all processes.")
     chunk: int | None = Field(
         None, ge=2, description="Pairs that go through the target network at a time, to save memory (gradient "
@@ -180,7 +181,9 @@ class DistillConfig(Section):
 
     def epochs_for(self, count: int) -> int:
         """Epochs for ``count`` pairs."""
-        return self.epochs if self.epochs is not None else min(120, max(18, round(DISTILL_SAMPLES / max(1, count))))
+        if self.epochs is not None:
+            return self.epochs
+        return max(1, round(self.epochs_factor * min(120, max(18, round(DISTILL_SAMPLES / max(1, count))))))
 
 
 class EvaluateConfig(Section):

@@ -55,7 +55,7 @@ def distilled(
     pairs, of_pairs = _pairs(bench, source)
     epochs = config.epochs_for(len(pairs))
     terms = [[term.weight, term.key, chosen.identity] for term, chosen in lesson.terms]
-    recipe = config.model_dump(mode="json", exclude={"data", "epochs"})
+    recipe = config.model_dump(mode="json", exclude={"data", "epochs", "epochs_factor"})
     inputs = digest([recipe, seed, terms, weights_digest(source), bench.target.identity, *of_pairs])
     if record := settled(folder, lesson.stage, lesson.title, inputs, bench.progress, epochs, extend=extend):
         return frozen(bench, load_encoder(where)), record["summary"]

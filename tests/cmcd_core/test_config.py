@@ -199,3 +199,11 @@ def test_every_public_name_is_there() -> None:
         assert name in dir(cmcd_core)
     with pytest.raises(AttributeError, match="nonsense"):
         cmcd_core.nonsense  # noqa: B018
+
+
+def test_the_default_schedule_can_be_stretched() -> None:
+    """epochs_factor multiplies what epochs=None stands for, bounds included; epochs itself wins."""
+    plain, longer = (RunConfig.from_mapping({"distill": {"epochs_factor": f}}).distill for f in (1, 3))
+    for pairs in (10, 864, 1_000_000):
+        assert longer.epochs_for(pairs) == 3 * plain.epochs_for(pairs)
+    assert RunConfig.from_mapping({"distill": {"epochs_factor": 3, "epochs": 5}}).distill.epochs_for(864) == 5
