@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 Numbers = NDArray[Any]
 LEVELS: dict[str, dict[str, tuple[float, ...]]] = {
-    "depth": {"blur": (0.06, 0.25), "quantise": (0.2, 0.6), "drop": (0.98, 0.998)},
+    "depth": {"blur": (0.06, 0.25), "quantise": (0.1, 0.3), "drop": (0.9, 0.98)},
     "audio": {"blur": (2.0, 8.0), "quantise": (0.3, 1.0), "drop": (0.7, 0.98)},
 }
 """Blur: standard deviation, of depth as a share of the picture's side, of sound in samples. Quantise: step, as a share
@@ -29,7 +29,7 @@ of 0.7 m, or of the loudest sample. Drop: share of the pixels, or of the samples
 SHUFFLED = (0.5, 1.0)
 """Share of the training pairs that are broken."""
 DEPTH_RANGE = 700.0
-"""Millimetres."""
+"""Millimetres that are looked at."""
 
 
 def levels(ladder: str, modality: str) -> tuple[float, ...]:
@@ -45,6 +45,8 @@ def spoilt_depth(ladder: str, level: float, mm: Numbers, generator: np.random.Ge
     if ladder == "quantise":
         step = level * DEPTH_RANGE
         return np.where(seen, np.maximum(1, np.round(mm / step) * step), 0).astype(np.uint16)
+    # What is far behind would outshine the rest: it is drawn up first, as an encoder with a near and a far end sees it.
+    mm = np.minimum(mm, np.percentile(mm[seen], 5) + DEPTH_RANGE) if seen.any() else mm
     sigma = level * max(mm.shape)
     share = gaussian_filter(seen.astype(np.float64), sigma)
     blurred = gaussian_filter(mm.astype(np.float64), sigma) / np.maximum(share, 1e-6)
@@ -150,8 +152,11 @@ def _write_table(root: Path, rows: list[dict[str, str]], columns: list[str], to:
         writer = csv.DictWriter(file, ["id", "split", "label", *columns], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    for name in ("classes.txt", "dataset.toml"):
-        shutil.copy(root / name, to / name)
+    shutil.copy(root / "classes.txt", to / "classes.txt")
+    about = (root / "dataset.toml").read_text(encoding="utf-8").splitlines(keepends=True)
+    if len(columns) == 1:  # nothing is there to be aligned with
+        about = [line for line in about if not line.startswith("aligned")]
+    (to / "dataset.toml").write_text("".join(about), encoding="utf-8")
 
 
 def _break(train: list[dict[str, str]], column: str, share: float, generator: np.random.Generator) -> None:
