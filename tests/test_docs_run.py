@@ -34,14 +34,16 @@ SLOW = {"README.md", "docs/tutorial.md"}
 """Pages that train at full length."""
 
 
-class PythonBlocks(PythonCodeBlockParser):
-    """Blocks are run; one that begins with ``# NAME.py`` is written to that file too, for the commands after it."""
+def python_blocks(document: Document) -> Iterable[Region]:
+    """Blocks are run; one that begins with ``# NAME.py`` becomes that file, for the commands after it."""
+    for region in PythonCodeBlockParser()(document):
+        if re.match(r"# \w+\.py\n", str(region.parsed)):
+            region.evaluator = saved
+        yield region
 
-    def evaluate(self, example: Example) -> None:
-        if name := re.match(r"# (\w+\.py)\n", example.parsed):
-            Path(name[1]).write_text(example.parsed, encoding="utf-8")
-        else:
-            super().evaluate(example)
+
+def saved(example: Example) -> None:
+    Path(example.parsed.partition("\n")[0].removeprefix("# ")).write_text(example.parsed, encoding="utf-8")
 
 
 def console_blocks(document: Document) -> Iterable[Region]:
@@ -64,7 +66,7 @@ def typed(example: Example) -> None:
 
 
 def examples(page: str) -> list[Example]:
-    parsers = [PythonBlocks(), SkipParser(), console_blocks]
+    parsers = [python_blocks, SkipParser(), console_blocks]
     return list(Document.parse(str(ROOT / page), *parsers).examples())
 
 
