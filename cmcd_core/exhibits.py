@@ -32,6 +32,8 @@ LOOKED_AT = 400
 """Training pairs whose belonging together is tested."""
 TSNE_STEPS = 400
 SMALLEST_MAP = 4
+ROUNDING = 1e-9
+"""Cosines that differ by less are the same."""
 
 
 @dataclass(frozen=True)
@@ -223,11 +225,11 @@ def _cosines(latents: Latents, side: Side) -> Tensor:
 def ranks(latents: Latents, side: Side) -> np.ndarray:
     """(n,) for each sample of ``side``, at which place among the other's its own partner comes, by cosine; 1: first.
 
-    Those that are exactly as near count half, so that constant features are at chance.
+    Those that are just as near count half, so that constant features are at chance.
     """
     cosines = _cosines(latents, side)
     own = cosines.diagonal()[:, None]
-    nearer, equal = (cosines > own).sum(1), (cosines == own).sum(1) - 1
+    nearer, equal = (cosines > own + ROUNDING).sum(1), ((cosines - own).abs() <= ROUNDING).sum(1) - 1
     found: np.ndarray = (1 + nearer + torch.div(equal, 2, rounding_mode="floor")).numpy()
     return found
 

@@ -58,7 +58,8 @@ Key = tuple[str, str, str, str]
 
 def _is_reference(key: Key, reference: str, task: str, protocol: str, labels: str) -> bool:
     """The reference under the same protocol; baselines that are trained on labels have one of their own."""
-    return key[:2] == (reference, task) and key[3] == labels and (protocol in (key[2], "supervised"))
+    alike = protocol == key[2] or "supervised" in (protocol, key[2])
+    return key[:2] == (reference, task) and key[3] == labels and alike
 
 
 def _rows(runs: Sequence[tuple[str, int, Path]]) -> dict[Key, Row]:

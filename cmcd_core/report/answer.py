@@ -90,12 +90,15 @@ def _compared(run: Evidence, entry: Mapping[str, Any], comparison: Mapping[str, 
     against = AGAINST.get(comparison["over"], str(comparison["over"]))
     gain = points(comparison["difference"])
     verdict = "paid" if low > 0 else "lost" if high < 0 else "unclear"
-    taught = "distill" in run.steps
+    idle = low > 0 and not _above_untrained(run, comparison)
+    verdict, taught = "unclear" if idle else verdict, "distill" in run.steps
     headline = {
         "paid": f"Distillation paid: {gain} points over {against}",
         "lost": f"Distillation did not pay: {gain} points against {against}",
         "unclear": f"No clear gain over {against}",
     }[verdict]
+    if idle:
+        headline = f"No clear gain: {gain} points over {against}, but an untrained network does as well"
     if not taught:
         headline = f"{_subject(run)}: {gain} points over {against}"
     metric, other = entry["primary"], score_of(run, entry, comparison["over"])
@@ -109,10 +112,19 @@ def _compared(run: Evidence, entry: Mapping[str, Any], comparison: Mapping[str, 
         sentence += f"; {against} reaches {percent(other['metrics'][metric])} with the same labels"
     interval = (
         f"The difference is {gain} points. Its 95 % interval, paired over test samples and label draws, is "
-        f"{span((low, high))}{', which holds zero' if verdict == 'unclear' else ''}."
+        f"{span((low, high))}{', which holds zero' if low <= 0 <= high else ''}."
     )
     deck = (f"{sentence}.", interval, *_further(run, entry, comparison), *_cost(run))
     return Answer(headline, deck, verdict, _facts(run, entry, comparison), entry, comparison)
+
+
+def _above_untrained(run: Evidence, comparison: Mapping[str, Any]) -> bool:
+    """A gain over scratch that random weights have too is none of distillation's."""
+    same = ("task", "protocol", "labels", "data")
+    for other in run.result["comparisons"]:
+        if other["over"] == "untrained" and all(other[key] == comparison[key] for key in same):
+            return bool(other["interval"][0] > 0)
+    return True
 
 
 def _further(run: Evidence, entry: Mapping[str, Any], comparison: Mapping[str, Any]) -> list[str]:

@@ -40,7 +40,7 @@ def cautions(run: Evidence) -> list[Caution]:
 def _gain(run: Evidence) -> Iterator[Caution]:
     """The distilled encoder beside those that it should beat."""
     found = answer(run)
-    if found.verdict in ("lost", "unclear") and "distill" in run.steps:
+    if found.comparison and found.comparison["interval"][0] <= 0 and "distill" in run.steps:
         text = (
             f"The difference to {found.comparison['over']} is {points(found.comparison['difference'])} points "
             f"({span(found.comparison['interval'])}). More pairs, more epochs, a better teacher or another objective "
@@ -114,7 +114,9 @@ def _measure(run: Evidence) -> Iterator[Caution]:
         text = "Believe the intervals, not the points: with so few, a handful of samples moves a score by points."
         yield Caution(f"Only {counted(tests, 'test sample')}", text)
     if draws < FEW_DRAWS:
-        text = "Which samples are labelled can move a score more than anything else; more --label-draws average it out."
+        text = (
+            "Which samples are labelled can move a score more than anything else; more `--label-draws` average it out."
+        )
         yield Caution(f"Only {counted(draws, 'label draw')}", text)
 
 

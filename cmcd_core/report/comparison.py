@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from .answer import answer
 from .blocks import Block, Code, Figure, Figures, Folded, Section, Table
 from .cautions import Caution, cautions
 from .charts import Line, Point, Row, Style, cut, intervals, legend, lines, parts_of_whole
@@ -17,7 +16,6 @@ from .page import page
 from .results import points_plain
 from .words import STAGES, counted, duration, listed, percent, points, span
 
-MOST_CAUTIONS = 12
 DISTANCES = (
     ("retrieval_at_1_target_to_source", False, "value", "own partner is the nearest"),
     ("linear_cka_unbiased", False, "value", "linear CKA"),
@@ -59,11 +57,11 @@ def _opening(groups: Sequence[Group], keys: Sequence[Key]) -> tuple[str, list[st
     key = keys[0]
     best, second = sorted(groups, key=lambda group: -group.own[key].value)[:2]
     score, difference = best.own[key], apart(best, second, key)
-    task, protocol, labels = key
+    task, protocol, _ = key
     said = f"{best.name} is ahead: {percent(score.value)} {score.metric}"
     where = (
-        f"{task}, {protocol}, {labels} labels ({score.n_train:,} in all), {counted(score.n_test, 'test sample')}. "
-        f"Next is {second.name} with {percent(second.own[key].value)}."
+        f"Task {task}, protocol {protocol}, {score.labels} ({score.n_train:,} in all), "
+        f"{counted(score.n_test, 'test sample')}. Next is {second.name} with {percent(second.own[key].value)}."
     )
     if difference is None:
         why = "The two were measured on other data or other seeds, so the difference is not paired: it has no interval."
@@ -85,7 +83,7 @@ def _one_group(group: Group) -> tuple[str, list[str], str]:
     verdict = "paid" if ends[0] > 0 else "lost" if ends[1] < 0 else "unclear"
     words = {"paid": "Distillation paid", "lost": "Distillation did not pay", "unclear": "No clear gain"}[verdict]
     deck = [
-        f"{key[0]}, {key[1]}, {key[2]} labels: {percent(group.own[key].value)} against "
+        f"Task {key[0]}, protocol {key[1]}, {group.own[key].labels}: {percent(group.own[key].value)} against "
         f"{percent(group.scratch[key[0], key[2]].value)} from scratch.",
         f"95 % interval {span(ends)}, over seeds, test samples and label draws.",
     ]
@@ -142,7 +140,7 @@ def _scores(groups: Sequence[Group], key: Key) -> Figure:
         for number, group in enumerate(groups)
     ]
     first = groups[0].own[key]
-    title = f"{first.metric} of the distilled encoders: {key[0]}, {key[1]}, {key[2]} labels"
+    title = f"{first.metric} of the distilled encoders: {key[0]}, {key[1]}, {first.labels}"
     chart = intervals(rows, title, x=f"{first.metric} on the test split", say=lambda v: f"{v * 100:.0f} %")
     return Figure(
         title, chart, "Bars are 95 % intervals. Whether two differ is said by the paired difference, not by bars."
@@ -159,7 +157,7 @@ def _gains(groups: Sequence[Group], key: Key) -> Figure | None:
     ]
     if not rows:
         return None
-    title = f"Gain over training from scratch: {key[0]}, {key[1]}, {key[2]} labels"
+    title = f"Gain over training from scratch: {key[0]}, {key[1]}, {groups[0].own[key].labels}"
     chart = intervals(rows, title, x=f"points of {groups[0].own[key].metric}", say=points_plain, zero=True)
     return Figure(title, chart, "Right of zero the distilled encoder is better.")
 
@@ -287,16 +285,15 @@ def _cautions(groups: Sequence[Group], keys: Sequence[Key]) -> list[Caution]:
                 "With one seed an interval knows nothing of how much seeds differ; `cmcd compare --seeds` runs several."
             )
             found.append(Caution("One seed", text))
-    own = [
-        Caution(f"{group.name}: {one.title}", one.text, serious=True)
-        for group in groups
-        for one in cautions(group.first)
-        if one.serious and answer(group.first).entry
-    ]
-    if len(own) > MOST_CAUTIONS:
-        rest = f"The reports of the single runs have {len(own) - MOST_CAUTIONS} further serious ones."
-        own = [*own[:MOST_CAUTIONS], Caution("And more", rest)]
-    return [*found, *own]
+    shared: dict[str, list[str]] = {}
+    for group in groups:
+        for one in cautions(group.first):
+            if one.serious:
+                shared.setdefault(one.title, []).append(group.name)
+    for title, names in shared.items():
+        which = "all of them" if len(names) == len(groups) > 1 else listed(names)
+        found.append(Caution(title, f"True of {which}; the reports of the single runs say more."))
+    return found
 
 
 def _style(number: int) -> Style:

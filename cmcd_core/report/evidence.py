@@ -71,6 +71,14 @@ class Evidence:
     def target(self) -> str:
         return str(self.result.get("target") or "target")
 
+    @property
+    def objective(self) -> str:
+        """What step 2 minimised; a run on modules of one's own lists its terms."""
+        terms = self.result.get("objective") or ""
+        if isinstance(terms, str):
+            return terms
+        return " + ".join(f"{term['weight']:g}*{term['key']}" if term["weight"] != 1 else term["key"] for term in terms)
+
     def picture(self, name: str) -> Path:
         """A picture of an exhibit, by its path within ``report/``."""
         return self.path / "report" / name

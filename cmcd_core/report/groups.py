@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import ConfigError
 from ..summary import summarise
 from .evidence import Evidence
+from .words import labels
 
 FREE = ("run.seed", "run.out", "schema")
 LONGEST = 40
@@ -22,7 +23,7 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Score:
-    """One encoder under one budget, over a group's seeds."""
+    """One encoder under one budget, over a group's seeds; ``labels``: the budget in words."""
 
     value: float
     interval: tuple[float, float]
@@ -30,6 +31,7 @@ class Score:
     n_test: int
     metric: str
     data: str
+    labels: str
 
 
 @dataclass
@@ -101,7 +103,7 @@ def differing(groups: Sequence[Group]) -> dict[str, list[Any]]:
 def _names(groups: Sequence[Group]) -> list[str]:
     """By the objective, where that tells them apart; else by their folders."""
     found = differing(groups)
-    objectives = [str(group.first.result.get("objective")) for group in groups]
+    objectives = [group.first.objective for group in groups]
     others = [key for key in found if not key.startswith(("objective.", "plugins."))]
     names = objectives
     if others or len(set(objectives)) < len(groups):
@@ -121,9 +123,10 @@ def _score(group: Group) -> None:
         return
     runs = [(group.name, seed, run.path) for seed, run in zip(group.seeds, group.runs, strict=True)]
     for row in _summary(runs, "scratch"):
-        score = Score(
-            row["mean"], tuple(row["interval"]), row["n_train"], row["n_test"], row["metric"], _data(group.first, row)
-        )
+        about = _entry(group.first, row["task"], row["labels"])
+        interval = tuple(row["interval"])
+        sizes = row["n_train"], row["n_test"]
+        score = Score(row["mean"], interval, *sizes, row["metric"], about["data"], labels(about))
         if row["encoder"] == "scratch":
             group.scratch[row["task"], row["labels"]] = score
         if row["encoder"] == group.name:
@@ -153,7 +156,7 @@ def _score_one(group: Group) -> None:
         metric = entry["primary"]
         score = Score(
             entry["metrics"][metric], tuple(entry["intervals"][metric]), entry["n_train"], entry["n_test"], metric,
-            entry["data"],
+            entry["data"], labels(entry),
         )  # fmt: skip
         if entry["encoder"] == "scratch":
             group.scratch[entry["task"], entry["labels"]] = score
@@ -165,9 +168,9 @@ def _score_one(group: Group) -> None:
             group.gains[key] = (gain["difference"], tuple(gain["interval"]))
 
 
-def _data(run: Evidence, row: Mapping[str, Any]) -> str:
-    entries = run.result.get("evaluations", ())
-    return next((str(e["data"]) for e in entries if (e["task"], e["labels"]) == (row["task"], row["labels"])), "")
+def _entry(run: Evidence, task: str, budget: str) -> Mapping[str, Any]:
+    """An evaluation under this budget, for what all encoders share there."""
+    return next(e for e in run.result["evaluations"] if (e["task"], e["labels"]) == (task, budget))
 
 
 def common_keys(groups: Sequence[Group]) -> list[Key]:

@@ -74,7 +74,7 @@ def repeat(run: Evidence) -> Iterator[Section]:
     about = {
         "cmcd": result.get("cmcd"),
         "steps": ", ".join(run.steps),
-        "objective": result.get("objective"),
+        "objective": run.objective or None,
         "seed": result.get("seed"),
         "data": result.get("data"),
         **{

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ..files import write_text
 from .answer import answer
@@ -46,7 +46,7 @@ def run_page(run: Evidence) -> str:
     found = answer(run)
     taught = "distill" in run.steps
     way = f"{run.source} → {run.target}" if taught else run.target if run.result["target"] else run.source
-    objective = f"objective {run.result['objective']}" if taught else ""
+    objective = f"objective {run.objective}" if taught else ""
     kicker = [way, objective, short_name(str(run.result["data"]))]
     return page(
         title=f"{found.headline} · {run.name}",
@@ -76,12 +76,21 @@ def _sections(run: Evidence) -> Iterator[Section]:
     yield from repeat(run)
 
 
+def marked(words: str) -> Markup:
+    """A sentence whose numbers keep their %, and in which what stands between backticks is set as code."""
+    parts = words.replace(" %", "\N{NO-BREAK SPACE}%").split("`")
+    if len(parts) % 2 == 0:
+        return escape("`".join(parts))
+    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
+
+
 def page(*, sections: Sequence[Section], **content: Any) -> str:
     """A page of the report: the template, its style, and a policy that lets it load nothing."""
     environment = Environment(
         loader=PackageLoader("cmcd_core.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters["marked"] = marked
     style = files("cmcd_core.report").joinpath("page.css").read_text(encoding="utf-8").strip()
     known = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return environment.get_template("page.html.jinja").render(

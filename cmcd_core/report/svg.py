@@ -104,7 +104,7 @@ def around(values: Sequence[float], start: float, end: float, *, zero: bool = Fa
 
 def _step(rough: float) -> float:
     power = 10.0 ** math.floor(math.log10(rough))
-    return next(power * each for each in (1, 2, 2.5, 5, 10) if power * each >= rough * (1 - 1e-9))
+    return next(power * each for each in (1, 2, 5, 10) if power * each >= rough * (1 - 1e-9))
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

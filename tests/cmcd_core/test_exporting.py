@@ -18,7 +18,8 @@ from huggingface_hub import ModelCard
 from cmcd_core import CmcdError, ConfigError, export, load_encoder, predict
 from cmcd_core.cli import main
 from cmcd_core.interfaces.side_by_side import SideBySide
-from cmcd_core.model_card import _licence, _short
+from cmcd_core.model_card import _licence
+from cmcd_core.report.words import short_name
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs cmcd[onnx]")
@@ -192,9 +193,9 @@ def test_a_teacher_is_named_with_its_licence(finished_run: Path, tmp_path: Path)
 
 
 def test_paths_do_not_get_into_cards() -> None:
-    assert _short("folder:/home/me/pairs") == "pairs"
-    assert _short(r"folder:C:\data\pairs") == "pairs"
-    assert _short("demo") == "demo"
+    assert short_name("folder:/home/me/pairs") == "pairs"
+    assert short_name(r"folder:C:\data\pairs") == "pairs"
+    assert short_name("demo") == "demo"
     assert _licence("no_such_model") == ""
 
 

@@ -127,6 +127,11 @@ class Page(HTMLParser):
     def all(self, tag: str) -> list[Element]:
         return [element for element in self.elements if element.tag == tag]
 
+    @property
+    def text(self) -> str:
+        """All words of the page, with plain spaces."""
+        return self.one("body").words.replace("\N{NO-BREAK SPACE}", " ")
+
     def one(self, tag: str) -> Element:
         (found,) = self.all(tag)
         return found

@@ -57,7 +57,7 @@ def test_a_run_leaves_its_report_with_every_part(hostile_run: Path) -> None:
     sections = [element.attributes.get("id") for element in page.all("section")]
     assert [name for name in sections if name in SECTIONS] == SECTIONS
     assert re.search(r"over training from scratch|against training from scratch", page.one("h1").words)
-    words = page.one("body").words
+    words = page.text
     config = (hostile_run / "config.toml").read_text()
     assert config in [element.words for element in page.all("code")]
     assert f"cmcd run -c {hostile_run}/config.toml" in [element.words for element in page.all("code")]
@@ -89,7 +89,7 @@ def test_names_from_the_data_are_words_and_no_markup(hostile_run: Path) -> None:
     page = Page.of(hostile_run / "report.html")
     assert HOSTILE not in text
     assert "<img src=x" not in text
-    shown = page.one("body").words
+    shown = page.text
     for name in CLASSES:
         assert name in shown
     assert any(KEY in element.attributes["alt"] for element in page.all("img"))
@@ -149,7 +149,7 @@ def test_what_is_missing_costs_its_own_part(copied: Path, gone: str, sections: s
 @pytest.mark.parametrize("name", ["report/space.npz", "report/retrieval.json", "metrics.jsonl", "config.toml"])
 def test_what_is_broken_is_told(copied: Path, name: str) -> None:
     (copied / name).write_bytes((copied / name).read_bytes()[:20] + b"\xff\x00{")
-    words = page_of(copied).one("body").words
+    words = page_of(copied).text
     if name != "metrics.jsonl":  # half a line is what a crash leaves there
         assert f"{name} cannot be read" in words
 
@@ -165,7 +165,7 @@ def test_pictures_of_other_places_are_not_shown(copied: Path) -> None:
 
     page = page_of(edited(copied, other, "report/seen.json"))
     assert base64.b64encode(secret.read_bytes()).decode() not in (copied / "report.html").read_text()
-    assert page.one("body").words.count("no picture") == 2
+    assert page.text.count("no picture") == 2
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,19 @@ def test_the_answer_follows_the_interval(copied: Path, difference: float, interv
 
     page = page_of(edited(copied, measured))
     assert page.one("h1").words == said
-    doubted = "The distilled encoder is not clearly above scratch" in page.one("body").words
+    doubted = "The distilled encoder is not clearly above scratch" in page.text
     assert doubted == (interval[0] <= 0)
+
+
+def test_a_gain_that_random_weights_have_too_is_none(copied: Path) -> None:
+    def measured(values: dict[str, Any]) -> None:
+        for one in values["comparisons"]:
+            one |= {"difference": 0.1, "interval": [-0.01 if one["over"] == "untrained" else 0.05, 0.15]}
+
+    page = page_of(edited(copied, measured))
+    said = "No clear gain: +10.0 points over training from scratch, but an untrained network does as well"
+    assert page.one("h1").words == said
+    assert "Not above an untrained network" in page.text
 
 
 def test_the_ranks_of_partners_are_those_of_the_features() -> None:
@@ -211,7 +222,7 @@ def test_the_ranks_of_partners_are_those_of_the_features() -> None:
 
 def test_shuffled_pairs_and_nothing_to_measure_are_told(shuffled_run: Path) -> None:
     page = Page.of(shuffled_run / "report.html")
-    words = page.one("body").words
+    words = page.text
     assert "The pairs look shuffled" in words
     assert page.one("h1").words == "The depth encoder is taught; what that is worth is not measured yet"
     found = {element.attributes.get("id") for element in page.all("section")}
@@ -219,12 +230,13 @@ def test_shuffled_pairs_and_nothing_to_measure_are_told(shuffled_run: Path) -> N
     assert {"learning", "data", "cost", "notes", "repeat"} <= found
 
 
-def test_pairs_that_belong_together_are_not_said_to_be_shuffled(hostile_run: Path, tmp_path: Path) -> None:
+def test_pairs_that_belong_together_are_not_said_to_be_shuffled(tmp_path: Path) -> None:
     from cmcd_core import RunConfig, run
 
     from .conftest import small, write_pairs
 
-    write_pairs(tmp_path / "data", [[f"{n:03}", "train"] for n in range(90)], ["id", "split"])
+    rows = [[f"{n:03}", "train" if n < 90 else "val" if n < 93 else "test"] for n in range(96)]
+    write_pairs(tmp_path / "data", rows, ["id", "split"])
     values = small(tmp_path / "data", tmp_path / "run", distill={"epochs": 1, "views": 2})
     run(RunConfig.from_mapping(values), steps=("pretrain", "distill"))
     found = read_run(tmp_path / "run").pairing
