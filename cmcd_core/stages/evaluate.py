@@ -123,15 +123,18 @@ class Standardised(nn.Module):
 
     def forward(self, features: Features) -> Tensor:
         given = [features.pooled, *(features.pyramid or ()), *([] if features.dense is None else [features.dense])]
-        parts = []
-        for number, part in enumerate(given[: self.parts]):
-            mean, std = (
-                buffer.view(-1, *[1] * (part.ndim - 2))
-                for buffer in (self.get_buffer(f"mean{number}"), self.get_buffer(f"std{number}"))
-            )
-            parts.append((part - mean) / std)
-        output: Tensor = self.head(Frozen(tuple(parts)).features())
+        mean, std = ([self.get_buffer(f"{name}{n}") for n in range(self.parts)] for name in ("mean", "std"))
+        output: Tensor = self.head(standardised(Frozen(tuple(given[: self.parts])), mean, std).features())
         return output
+
+
+def standardised(frozen: Frozen, mean: Sequence[Tensor], std: Sequence[Tensor]) -> Frozen:
+    """Each part minus its channels' mean, over their deviation."""
+    shaped = (
+        (part, *(each.view(-1, *[1] * (part.ndim - 2)) for each in (centre, spread)))
+        for part, centre, spread in zip(frozen.parts, mean, std, strict=True)
+    )
+    return Frozen(tuple((part - centre) / spread for part, centre, spread in shaped))
 
 
 def linear(encoder: Encoder, task: Task, splits: Splits, subsets: Subsets, seed: int) -> Iterator[tuple[str, Scores]]:
@@ -139,15 +142,16 @@ def linear(encoder: Encoder, task: Task, splits: Splits, subsets: Subsets, seed:
 
     Features are computed once. The penalty is chosen on val in each draw. The encoder is left bit for bit as it was.
     """
-    known = cached(encoder, task, splits, subsets)
+    known, metrics = cached(encoder, task, splits, subsets), task.metrics(splits.classes)
 
     def one_draw(rows: np.ndarray) -> Draw:
-        train, targets = known.train.at(known.place[rows]), _training_targets(splits.train, rows)
+        targets = _training_targets(splits.train, rows)
+        train = standardised(known.train.at(known.place[rows]), known.mean, known.std)
         best: tuple[float, nn.Module, float] | None = None
         head = Standardised(fresh_head(task, encoder, splits, seed), known.mean, known.std)
         for strength in L2_STRENGTHS:
-            _solve(head, task, train, targets, strength)
-            reached = score(task, splits, splits.val, _outputs(head, known.val))
+            _solve(head.head, task, train, targets, strength)
+            reached = score(task, splits, splits.val, _outputs(head, known.val), metrics)
             if best is None or reached > best[0]:
                 best = (reached, copy.deepcopy(head), strength)
         assert best is not None
@@ -171,21 +175,24 @@ def _outputs(head: nn.Module, frozen: Frozen) -> Iterator[Tensor]:
 
 
 def _solve(head: nn.Module, task: Task, frozen: Frozen, targets: Tensor, strength: float) -> None:
-    """Minimise the task's loss plus strength/2·‖w‖² by L-BFGS, from where the head stands (a stronger penalty's)."""
+    """Minimise the task's loss plus strength/2·‖w‖² by L-BFGS, from where the head stands (a stronger penalty's).
+
+    ``frozen`` is standardised already.
+    """
     weights = [p for p in head.parameters() if p.requires_grad]
     optimizer = torch.optim.LBFGS(weights, lr=1.0, max_iter=40, tolerance_grad=1e-4, line_search_fn="strong_wolfe")
     chunk = CHUNK if task.spatial else len(frozen)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        penalty = sum((p.square().sum() for p in weights if p.ndim > 1), torch.zeros(()))
-        total: Tensor = strength / 2 * penalty
-        total.backward()  # type: ignore[no-untyped-call]
+        penalty: Tensor = strength / 2 * sum((p.square().sum() for p in weights if p.ndim > 1), torch.zeros(()))
+        total = torch.zeros(())
         for start in range(0, len(frozen), chunk):
             part = targets[start : start + chunk]
             loss = task.loss(head(frozen.features(start, start + chunk)), part) * len(part) / len(frozen)
+            loss = loss if start else penalty + loss
             loss.backward()  # type: ignore[no-untyped-call]
-            total = total.detach() + loss.detach()
+            total = total + loss.detach()
         return total
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
@@ -204,7 +211,7 @@ def nearest_neighbours(
 
     Outputs are log shares of the votes, (n, classes). After Wu et al., arXiv 1805.01978, section 3.4.
     """
-    known = cached(encoder, task, splits, subsets)
+    known, metrics = cached(encoder, task, splits, subsets), task.metrics(splits.classes)
     strata = torch.tensor([-1 if stratum is None else stratum for stratum in splits.train.strata])
     classes = len(splits.classes) if splits.classes else int(strata.max()) + 1
 
@@ -218,7 +225,7 @@ def nearest_neighbours(
         best: tuple[float, int] | None = None
         for count in sorted({min(count, len(rows)) for count in NEIGHBOURS}):
             votes = _votes(val, near, labels, count, classes)
-            reached = score(task, splits, splits.val, [votes])
+            reached = score(task, splits, splits.val, [votes], metrics)
             if best is None or reached > best[0]:
                 best = (reached, count)
         assert best is not None

@@ -18,7 +18,7 @@ from ..interfaces.task import Task
 from .labelled import Labelled, Splits
 
 if TYPE_CHECKING:
-    from torchmetrics import Metric
+    from torchmetrics import Metric, MetricCollection
 
 BOOTSTRAPS = 200
 States = Mapping[tuple[str, str], Tensor]
@@ -135,9 +135,19 @@ def _adds_up(name: str, metric: Metric) -> bool:
 
 
 @torch.no_grad()
-def values(task: Task, splits: Splits, parts: Sequence[Judged], rows: Tensor | None = None) -> dict[str, float]:
-    """All of the task's metrics over the samples at ``rows`` (default: all) of each part, taken together."""
-    metrics = task.metrics(splits.classes)
+def values(
+    task: Task,
+    splits: Splits,
+    parts: Sequence[Judged],
+    rows: Tensor | None = None,
+    metrics: MetricCollection | None = None,
+) -> dict[str, float]:
+    """All of the task's metrics over the samples at ``rows`` (default: all) of each part, taken together.
+
+    ``metrics``: Those to use again; making them takes longer than using them.
+    """
+    metrics = metrics or task.metrics(splits.classes)
+    metrics.reset()
     if parts[0].outputs is not None:
         chosen = slice(None) if rows is None else rows
         outputs = [part.outputs[chosen] for part in parts if part.outputs is not None]
@@ -163,11 +173,17 @@ def _with_primary(task: Task, found: dict[str, float]) -> dict[str, float]:
 
 
 @torch.no_grad()
-def score(task: Task, splits: Splits, part: Labelled, outputs: Iterable[Tensor]) -> float:
-    """The task's primary metric of a split's outputs, batch by batch in its order: what choices on val are made by."""
+def score(
+    task: Task, splits: Splits, part: Labelled, outputs: Iterable[Tensor], metrics: MetricCollection | None = None
+) -> float:
+    """The task's primary metric of a split's outputs, batch by batch in its order: what choices on val are made by.
+
+    ``metrics``: Those to use again.
+    """
+    metrics, position = metrics or task.metrics(splits.classes), 0
     if not task.spatial:
-        return values(task, splits, [judge(task, splits, part, outputs)])[task.primary]
-    metrics, position = task.metrics(splits.classes), 0
+        return values(task, splits, [judge(task, splits, part, outputs)], metrics=metrics)[task.primary]
+    metrics.reset()
     for batch in outputs:
         targets = [part.targets.own(position + number) for number in range(len(batch))]
         position += len(batch)
@@ -187,7 +203,8 @@ def summarise(
     encoder: Encoder | None = None,
 ) -> Scores:
     """Means over draws, and their intervals: draws and test samples are both resampled, with common seeds."""
-    each = [values(task, splits, [draw.test]) for draw in draws]
+    metrics = task.metrics(splits.classes)
+    each = [values(task, splits, [draw.test], metrics=metrics) for draw in draws]
     known = [name for name in each[0] if not any(math.isnan(one[name]) for one in each)]  # not of a class without test
     if task.primary not in known:
         raise DataError(
@@ -196,7 +213,7 @@ def summarise(
         )
     count, tests = len(draws[0].test), [draw.test for draw in draws]
     means = {name: float(np.mean([one[name] for one in each])) for name in known}
-    whole = values(task, splits, tests)
+    whole = values(task, splits, tests, metrics=metrics)
     # Shares of right answers may be taken over all draws at once, at a tenth of the cost; a mean of ratios (IoU) not.
     together = all(abs(whole[name] - means[name]) < 1e-6 for name in known)
     over_rows, over_draws = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 1)
@@ -204,7 +221,8 @@ def summarise(
     for _ in range(BOOTSTRAPS):
         picked = [tests[n] for n in torch.randint(len(draws), (len(draws),), generator=over_draws).tolist()]
         rows = torch.randint(count, (count,), generator=over_rows)
-        found = [values(task, splits, part, rows) for part in ([picked] if together else [[one] for one in picked])]
+        parts = [picked] if together else [[one] for one in picked]
+        found = [values(task, splits, part, rows, metrics) for part in parts]
         for name in known:
             numbers = [one[name] for one in found if not math.isnan(one[name])]
             replicates[name].append(float(np.mean(numbers)) if numbers else math.nan)
