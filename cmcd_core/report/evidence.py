@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..grammar import read_toml
+from ..result import load_run
 from ..run_folder import RunFolder
 
 Found = TypeVar("Found")
@@ -88,15 +89,9 @@ def read_run(path: Path) -> Evidence:
     """All that the report needs of a run's folder.
 
     Raises:
-        ConfigError: There is no run, it is not done, or its result cannot be read.
+        ConfigError: There is no finished run, or its result cannot be read.
     """
-    folder, files = RunFolder(path), _Files(path)
-    result = folder.read_result()
-    if not result:
-        told = "its run is not done" if folder.config_file.is_file() else "no run's folder"
-        raise ConfigError(
-            f"{path}: {told} (no result.json)", "Name the folder that a finished `cmcd run` or a single step wrote."
-        )
+    folder, files, result = RunFolder(path), _Files(path), load_run(path).values
     arrays, there = files.arrays("report/space.npz"), folder.config_file.is_file()
     return Evidence(
         path=path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from .blocks import Block, Figure, Figures, Folded, Prose, Section, Table
@@ -107,8 +108,9 @@ def _changes(found: Mapping[str, Any], shown: Sequence[tuple[str, bool, str, str
     rows = []
     for name, centred, end, words in shown:
         values = [ends[when].get((name, centred), {}).get(end) for when in ("before", "after")]
-        if any(value is not None for value in values):
-            rows.append(Change(words, *values))
+        known = [value if value is not None and isfinite(value) else None for value in values]
+        if any(value is not None for value in known):
+            rows.append(Change(words, *known))
     key = legend([("before", Style(0, hollow=True)), ("after", Style(0))], lines=False)
     return Figure(title, key + changes(rows, f"{title}; before and after distillation"), caption)
 
@@ -139,7 +141,7 @@ def _title(stage: str) -> str:
 
 def _numbers(entries: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
     found = [(entry["epoch"], entry.get(name)) for entry in entries]
-    return [Point(e + 1, float(v)) for e, v in found if isinstance(v, int | float) and abs(v) < float("inf")]
+    return [Point(e + 1, float(v)) for e, v in found if isinstance(v, int | float) and isfinite(v)]
 
 
 def _loss(stage: str, entries: Sequence[Mapping[str, Any]]) -> Figure:

@@ -34,7 +34,7 @@ def drawing(
 ) -> Markup:
     """A picture with a name for those who do not see it; ``natural``: it is never made smaller."""
     return element(
-        "svg", element("title", title), *content,
+        "svg", *content,
         viewBox=f"0 0 {_number(width)} {_number(height)}", role="img", class_=class_,
         aria_label=title, width=round(width) if natural else None, **more,
     )  # fmt: skip
@@ -93,7 +93,8 @@ class Scale:
 
 def around(values: Sequence[float], start: float, end: float, *, zero: bool = False) -> Scale:
     """A linear scale with round ends that holds all values, and zero where asked for."""
-    low, high = min(values), max(values)
+    known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    low, high = min(known), max(known)
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
     if high - low < 1e-9:

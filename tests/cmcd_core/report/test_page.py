@@ -248,7 +248,7 @@ def test_pairs_that_belong_together_are_not_said_to_be_shuffled(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["NOWHERE"], "no run's folder (no result.json)"),
+        (["NOWHERE"], "no finished run here (no result.json)"),
         (["RUN", "RUN"], "named twice"),
         (["RUN", "--out", "TAKEN"], "something is there that is no report"),
     ],
@@ -264,5 +264,5 @@ def test_what_is_refused(copied: Path, words: list[str], told: str, capsys: pyte
 
 def test_a_run_that_is_not_done_has_no_report(copied: Path) -> None:
     (copied / "result.json").unlink()
-    with pytest.raises(ConfigError, match="its run is not done"):
+    with pytest.raises(ConfigError, match="no finished run here"):
         write_report(copied)
