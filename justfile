@@ -51,3 +51,7 @@ ci:
 # the whole method on generated data
 demo:
     cmcd run --source image --target depth
+
+# every benchmark, into docs/performance.md
+bench *arguments:
+    python -m tests.benchmarks {{arguments}}

@@ -1,36 +1,96 @@
-"""Peak memory and time of the losses, whole and in tiles, beside those of other libraries.
+"""Contrastive losses, whole and in tiles, beside those of open_clip, lightly and pytorch-metric-learning.
 
-    python tests/benchmarks/losses.py
-
-Each row is measured in a process of its own: the resident memory that forward and backward add at their peak, beyond
-inputs and gradients, and the median time of both. open_clip and lightly are measured where they are installed.
+Each is measured in a process of its own: the resident memory that forward and backward add at their peak, beyond inputs
+and gradients. Times are then taken in turn within one process.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import resource
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
+
+from cmcd_core.cli.machine import machine_memory
+
+from .measuring import Found, Ratio, Row, alternating, at_most, both_clocks, figure, middle, ratio, require
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-OTHERS = {"open_clip ClipLoss": "open_clip", "lightly NTXentLoss": "lightly"}
-BOTH_LEARN = ("nt_xent", "lightly NTXentLoss")
-LARGE = 32_768
+PEERS = {
+    "open_clip ClipLoss": ("open_clip", "open_clip_torch", "cmc"),
+    "lightly NTXentLoss": ("lightly", "lightly", "nt_xent"),
+    "pytorch-metric-learning NTXentLoss": ("pytorch_metric_learning", "pytorch-metric-learning", "nt_xent"),
+}
+"""Name -> module, package, and which of our losses computes the same."""
+MATRICES = {"open_clip ClipLoss": 4.5, "lightly NTXentLoss": 17.0}
+"""N x N matrices that a peer takes: it is not tried where there is no room for them."""
+LOSSES = ("cmd", "cmd source anchors", "cmc", "siglip", "nt_xent")
+WIDTH, SIZES, SMALL = 256, (8192, 32_768), 256
+"""Features; batches; and one that every peer can do, pytorch-metric-learning's memory growing with N cubed."""
+WIDTH_OF_LARGE = 64
 CLEAR = Path("/proc/self/clear_refs")
+
+
+def measure(repeats: int, quick: bool) -> Found:
+    """Gradients first, then memory, then time."""
+    found = Found()
+    for name, (module, package, own) in PEERS.items():
+        if importlib.util.find_spec(module) is None:
+            found.rows.append(Row(f"{name}: left out", "not installed", beside=f"pip install {package}"))
+            continue
+        n = SMALL if module == "pytorch_metric_learning" or quick else 2048
+        require(apart(own, name, n) < 1e-5, f"{own} and {name} have the same gradients at N = {n}")
+        found.rows += timed(own, name, SMALL if module == "pytorch_metric_learning" else SIZES[0], repeats, quick)
+    for size in SIZES[:1] if quick else SIZES:
+        for name in ("cmc",) if quick else LOSSES:
+            taken = in_a_process(name, 1024 if quick else size)
+            share = taken["mib"] / (taken["n"] ** 2 * 4 / 2**20)
+            beside = f"{taken['mib']:.0f} MiB beyond inputs and gradients, D = {WIDTH}"
+            what = f"{name}, N = {taken['n']:,}: added peak memory / one N x N float32 matrix"
+            limit = 1.0 if quick else 1 / 8
+            found.rows.append(at_most(what, Ratio(share, share, share), limit, beside))
+    if not quick:
+        found.rows += timed("cmc", "open_clip ClipLoss", SIZES[1], repeats, quick)
+    return found
+
+
+def timed(own: str, name: str, n: int, repeats: int, quick: bool) -> list[Row]:
+    """One of ours and a peer in turn, forward and backward."""
+    if importlib.util.find_spec(PEERS[name][0]) is None:
+        return []
+    n, width = (min(n, 1024) if quick else n), WIDTH_OF_LARGE if n > SIZES[0] else WIDTH
+    what = f"{own} / {name}, N = {n:,}, D = {width}: seconds of forward and backward"
+    needed, (_, free) = MATRICES.get(name, 0) * n * n * 4, machine_memory()
+    if free is not None and needed > 0.9 * free:
+        return [Row(what, "the other side does not fit", "≤ 1.10", True, f"it needs {needed / 1e9:.0f} GB")]
+    a, b = inputs(n, width, both=own == "nt_xent")
+    sides = {side: partial(go, loss, a, b) for side, loss in (("ours", ours(own, "tiled")), ("theirs", theirs(name)))}
+    taken = alternating(sides, repeats)
+    one, other = taken["ours"], taken["theirs"]
+    beside = f"{figure(middle(one))} and {figure(middle(other))} s; {both_clocks(one, other)}"
+    return [at_most(what, ratio(one, other), 1.1, beside)]
+
+
+def inputs(n: int, width: int, *, both: bool) -> tuple[Tensor, Tensor]:
+    """Pairs that resemble each other; ``both`` sides learn, or the second alone."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(n, width, generator=generator)
+    b = (a + torch.randn(n, width, generator=generator)).requires_grad_()
+    return a.requires_grad_(both), b
+
+
+def go(loss: Loss, a: Tensor, b: Tensor) -> None:
+    a.grad = b.grad = None
+    loss(a, b).backward()  # type: ignore[no-untyped-call]
 
 
 def ours(name: str, form: str) -> Loss:
@@ -56,9 +116,24 @@ def theirs(name: str) -> Loss:
 
         clip, scale = ClipLoss(), torch.tensor(1 / 0.07)
         return lambda a, b: clip(F.normalize(a, dim=1), F.normalize(b, dim=1), scale)
-    from lightly.loss import NTXentLoss
+    if name == "lightly NTXentLoss":
+        from lightly.loss import NTXentLoss
 
-    return NTXentLoss(temperature=0.1)
+        return NTXentLoss(temperature=0.1)
+    from pytorch_metric_learning.losses import NTXentLoss as Triples
+    from pytorch_metric_learning.losses import SelfSupervisedLoss
+
+    return SelfSupervisedLoss(Triples(temperature=0.1))
+
+
+def apart(own: str, name: str, n: int) -> float:
+    """The largest difference of two losses' gradients, over the largest of them."""
+    gradients = []
+    for loss in (ours(own, "tiled"), theirs(name)):
+        a, b = inputs(n, WIDTH, both=own == "nt_xent")
+        go(loss, a, b)
+        gradients.append(torch.cat([x.grad for x in (a, b) if x.grad is not None]))
+    return float((gradients[0] - gradients[1]).abs().max() / gradients[1].abs().max())
 
 
 def peak() -> float:
@@ -69,75 +144,23 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def measure(name: str, form: str, n: int, d: int, repeats: int) -> dict[str, float]:
-    """Added memory of the first call in MiB and the median seconds of ``repeats`` more; of the first where 0."""
-    loss = theirs(name) if name in OTHERS else ours(name, form)
-    generator = torch.Generator().manual_seed(0)
-    a = torch.randn(n, d, generator=generator)
-    b = (a + torch.randn(n, d, generator=generator)).requires_grad_()
-    a.requires_grad_(name in BOTH_LEARN)
+def added_memory(name: str, n: int) -> dict[str, float]:
+    """MiB that one forward and backward pass adds at its peak, beyond inputs and gradients."""
+    loss = ours(name, "tiled")
+    a, b = inputs(n, WIDTH, both=name == "nt_xent")
     loss(a[:64].detach(), b[:64].detach().requires_grad_()).backward()  # what libraries set up once
     if CLEAR.exists():
         CLEAR.write_text("5")
     before = peak()
-
-    def run() -> float:
-        a.grad = b.grad = None
-        start = time.perf_counter()
-        loss(a, b).backward()
-        return time.perf_counter() - start
-
-    first = run()
+    go(loss, a, b)
     gradients = sum(x.grad.nbytes for x in (a, b) if x.grad is not None) / 2**20
-    added = peak() - before - gradients
-    return {"mib": added, "seconds": statistics.median([run() for _ in range(repeats)] or [first])}
+    return {"mib": peak() - before - gradients, "n": n}
 
 
-def in_a_process(name: str, form: str, arguments: argparse.Namespace, n: int, repeats: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--measure", name, form, "--n", str(n), "--repeats", str(repeats)]
-    command += ["--d", str(arguments.d), "--threads", str(arguments.threads)]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    measured: dict[str, float] = json.loads(result.stdout)
+def in_a_process(name: str, n: int) -> dict[str, int]:
+    code = (
+        f"import json; from tests.benchmarks.losses import added_memory; print(json.dumps(added_memory({name!r}, {n})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    measured: dict[str, int] = json.loads(done.stdout)
     return measured
-
-
-def table(arguments: argparse.Namespace) -> None:
-    """Measure all rows and print them."""
-    rows = [(name, form, arguments.n) for name in arguments.losses for form in ("naive", "tiled")]
-    rows += [(name, "", arguments.n) for name in OTHERS]
-    rows += [(name, "tiled", arguments.large) for name in arguments.losses if arguments.large]
-    shown = Table("loss", "form", "N", "added MiB", "of one N x N", "seconds")
-    for name, form, n in rows:
-        module = OTHERS.get(name)
-        if module is not None and importlib.util.find_spec(module) is None:
-            shown.add_row(name, "", f"{n:,}", "not installed: pip install open_clip_torch lightly", "", "")
-            continue
-        repeats = arguments.repeats if n == arguments.n else 0
-        found = in_a_process(name, form, arguments, n, repeats)
-        share = found["mib"] / (n * n * 4 / 2**20)
-        shown.add_row(name, form, f"{n:,}", f"{found['mib']:,.1f}", f"{share:.3f}", f"{found['seconds']:.2f}")
-        print(name, form, f"N={n}", file=sys.stderr)
-    Console(width=120).print(shown)
-    print(f"float32, D = {arguments.d}, {arguments.threads} thread(s), torch {torch.__version__}")
-
-
-def main() -> None:
-    names = ["cmd", "cmd source anchors", "cmc", "siglip", "nt_xent"]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=8192, help="pairs in the batch")
-    parser.add_argument("--d", type=int, default=256, help="width of the features")
-    parser.add_argument("--large", type=int, default=LARGE, help="a batch for the tiled form alone; 0 leaves it out")
-    parser.add_argument("--repeats", type=int, default=3, help="calls to time after the first, but for --large")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--losses", nargs="+", choices=names, default=names)
-    parser.add_argument("--measure", nargs=2, metavar=("LOSS", "FORM"), help="one row, as JSON, in this process")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    if arguments.measure:
-        print(json.dumps(measure(*arguments.measure, arguments.n, arguments.d, arguments.repeats)))
-    else:
-        table(arguments)
-
-
-if __name__ == "__main__":
-    main()
