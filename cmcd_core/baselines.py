@@ -11,6 +11,7 @@ from .encoders import load_encoder
 from .errors import ConfigError
 from .interfaces.encoder import Encoder
 from .plugin import Widths
+from .processes import led
 from .run_folder import RunFolder
 from .settled import settled
 from .stages import pretrain as step_one
@@ -60,19 +61,26 @@ def _self_supervised(bench: Workbench, folder: RunFolder) -> tuple[Encoder, dict
     recipe = config.model_dump(mode="json", exclude={"data", "epochs", "teacher", "teacher_architecture"})
     student = [distill.student, distill.student_args]
     inputs = digest([recipe, student, seed, bench.size, bench.target.identity, views.decoded.digest])
-    if record := settled(folder, f"baseline-{SSL}", f"the baseline {SSL}", inputs, bench.progress, epochs):
+    stage = f"baseline-{SSL}"
+    if record := led(
+        bench.fabric, lambda: settled(folder, stage, f"the baseline {SSL}", inputs, bench.progress, epochs)
+    ):
         return frozen(bench, load_encoder(where)), record["summary"]
     encoder = bench.encoder(bench.target, distill.student, distill.student_args, bench.seed_for("student"), bench.size)
     assert bench.resolved.contrast is not None
     width = Widths(source=step_one.HEAD_WIDTH, target=step_one.HEAD_WIDTH)
     contrast = bench.objective(bench.resolved.contrast, width, seed)
-    session = Session.within(folder, f"baseline-{SSL}", inputs, bench.progress)
+    session = Session.within(folder, stage, inputs, bench.progress, bench.fabric)
     history = step_one.pretrain(
         bench.fabric, encoder, contrast, views, config, epochs, seed=seed, session=session, title=f"2 {SSL}"
     )
-    encoder.save(where)
     summary = {"epochs": epochs, "loss": history.last, "samples": len(views)}
-    folder.finish(f"baseline-{SSL}", inputs, {"epochs": epochs, "summary": summary})
+
+    def keep() -> None:
+        encoder.save(where)
+        folder.finish(stage, inputs, {"epochs": epochs, "summary": summary})
+
+    led(bench.fabric, keep)
     return frozen(bench, encoder), summary
 
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from .catalog import Catalog, load
+from .cells import Cell, Spread, go_on
 from .config import RunConfig
-from .cores import usable_cores
 from .errors import CmcdError, ConfigError
 from .files import write_json, write_text
 from .grammar import merge, parse_expression, read_toml, set_key
-from .pipeline import run
 from .presets import preset
 from .progress import Progress
 from .resolve import resolve
@@ -97,7 +94,7 @@ class Comparison:
         base: The configuration that all cells share, as plain data.
         reference: Name of the variant, ``scratch`` or ``untrained``, that the others' differences are taken to.
         seeds: Seeds from the configuration's own on.
-        jobs: Cells that run side by side, each with its share of the cores.
+        spread: Where the cells run.
         trials: Trials of tuning for each variant; 0 leaves the defaults.
     """
 
@@ -106,10 +103,11 @@ class Comparison:
     reference: str
     seeds: int
     out: Path
-    jobs: int = 1
+    spread: Spread = field(default_factory=Spread)
     trials: int = 0
     progress: Progress = field(default_factory=Progress)
     failed: dict[str, str] = field(default_factory=dict)
+    _made: set[int] = field(default_factory=set)
 
     def check(self, catalog: Catalog | None = None) -> None:
         """Resolve every variant before anything runs.
@@ -120,6 +118,10 @@ class Comparison:
         known = [*(variant.name for variant in self.variants), "scratch", "untrained"]
         if self.reference not in known:
             raise ConfigError(f"--reference {self.reference!r}: not compared here", f"Known: {', '.join(known)}.")
+        if (RunConfig.from_mapping(self.base).run.devices or 1) > 1:
+            raise ConfigError(
+                "run.devices: each run of a comparison has one process", "Leave it out; --jobs N runs N side by side."
+            )
         found = catalog or load()
         for variant in self.variants:
             resolve(RunConfig.from_mapping(self.configuration(variant, 0, teacher=None)), found)
@@ -137,15 +139,9 @@ class Comparison:
         """Run what is missing, then write compare.json; its content."""
         self._claim(resume)
         with RunFolder(self.out).locked():
-            teachers = self._sources()
-            chosen = self._tuned(teachers)
-            cells = [
-                Cell(v.name, n, self.out / "cells" / f"{v.slug}-s{n}", self.configuration(v, n, teachers[n]), first)
-                for v, first in self._with_first(chosen)
-                for n in range(self.seeds)
-            ]
-            for wave in ([c for c in cells if c.first is None], [c for c in cells if c.first is not None]):
-                self._run(wave)
+            chosen = self._tuned(self.variants)
+            cells = self._cells([(variant, number) for variant in chosen for number in range(self.seeds)])
+            self._run(cells)
             done = [cell for cell in cells if cell.title not in self.failed]
             if not done:
                 raise CmcdError(f"every cell failed; the first: {next(iter(self.failed.values()))}")
@@ -160,6 +156,21 @@ class Comparison:
             }
             write_json(self.out / "compare.json", values)
         return values
+
+    def go_part(self, part: int, parts: int) -> dict[str, Any]:
+        """Run part 1 … ``parts`` of the cells, beside other processes that run the others; nothing is summarised.
+
+        The cells of one seed, which share most, come after each other. What several parts need (a seed's step 1, a
+        variant's tuning) is made by the first that comes, and the others wait for it.
+        """
+        self._claim(resume=True)
+        every = [(variant, number) for number in range(self.seeds) for variant in self.variants]
+        mine = every[len(every) * (part - 1) // parts : len(every) * part // parts]
+        names = [variant.name for variant, _ in mine]
+        tuned = {v.name: v for v in self._tuned([v for v in self.variants if v.name in names])}
+        cells = self._cells([(tuned[variant.name], number) for variant, number in mine])
+        self._run(cells)
+        return {"part": [part, parts], "cells": [cell.title for cell in cells], "failed": self.failed}
 
     def _claim(self, resume: bool) -> None:
         """Take the folder, or go on in it: further objectives and seeds may join, all else must be as it was."""
@@ -178,95 +189,66 @@ class Comparison:
             compared = {**known, **joining}
         write_text(file, tomli_w.dumps({**common, "variants": compared}))
 
-    def _sources(self) -> list[Path | None]:
+    def _cells(self, wanted: Sequence[tuple[Variant, int]]) -> list[Cell]:
+        """One a variant and seed; the first variant's make the baselines, which the others take over."""
+        first, out = self.variants[0], []
+        for variant, number in wanted:
+            values = self.configuration(variant, number, self._source(number))
+            folder = self.out / "cells" / f"{variant.slug}-s{number}"
+            out.append(Cell(variant.name, number, folder, values, None if variant.name == first.name else first.slug))
+        return out
+
+    def _source(self, number: int) -> Path | None:
         """Step 1 once a seed, shared by all objectives; None where the user brings a teacher."""
         if self.base.get("pretrain", {}).get("teacher"):
-            return [None] * self.seeds
-        folders = [self.out / "sources" / f"s{number}" for number in range(self.seeds)]
-        for number, folder in enumerate(folders):
-            _go_on(
-                self.configuration(self.variants[0], number, None), folder, steps=("pretrain",), progress=self.progress
-            )
-        return [folder / "source" for folder in folders]
+            return None
+        folder = self.out / "sources" / f"s{number}"
+        if number not in self._made:
+            values = self.configuration(self.variants[0], number, None)
+            with self._in_turn(folder, f"step 1 of seed {values['run']['seed']}"):
+                go_on(values, folder, steps=("pretrain",), progress=self.progress)
+            self._made.add(number)
+        return folder / "source"
 
-    def _tuned(self, teachers: Sequence[Path | None]) -> Sequence[Variant]:
+    def _tuned(self, wanted: Sequence[Variant]) -> Sequence[Variant]:
         if not self.trials:
-            return self.variants
+            return wanted
         from .tuning import tuned
 
         out = []
-        for variant in self.variants:
-            config = self.configuration(variant, 0, teachers[0])
+        for variant in wanted:
+            config = self.configuration(variant, 0, self._source(0))
             folder = self.out / "tuning" / variant.slug
-            values, found = tuned(config, folder, self.trials, variant.name, self.progress)
+            with self._in_turn(folder, f"the tuning of {variant.name}"):
+                values, found = tuned(config, folder, self.trials, variant.name, self.progress)
             out.append(Variant(variant.name, merge(dict(variant.values), values), found))
         return out
 
-    def _with_first(self, chosen: Sequence[Variant]) -> Iterator[tuple[Variant, str | None]]:
-        """The first variant's cells make the baselines, which the others take over."""
-        for number, variant in enumerate(chosen):
-            yield variant, (chosen[0].slug if number else None)
+    @contextmanager
+    def _in_turn(self, folder: Path, what: str) -> Iterator[None]:
+        """Wait for another part of the comparison that is at work in ``folder``, for as long as it lives."""
+        from filelock import FileLock, Timeout
+
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.progress.note(f"another process makes {what}: waiting for it")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _run(self, cells: Sequence[Cell]) -> None:
+        """The cells that make baselines, then those that take them over."""
         with self.progress.track("cells", len(cells)) as advance:
-            for cell, problem in self._outcomes(cells):
-                if problem:
-                    self.failed[cell.title] = problem
-                    self.progress.note(f"failed: {cell.title}: {problem}")
-                else:
-                    self.progress.note(f"{cell.title}: done")
-                advance(1, cell.title)
-
-    def _outcomes(self, cells: Sequence[Cell]) -> Iterable[tuple[Cell, str]]:
-        if self.jobs == 1:
-            yield from ((cell, run_cell(cell)) for cell in cells)
-            return
-        threads = max(1, usable_cores() // self.jobs)
-        # Fresh processes: torch's thread pools do not survive a fork.
-        with ProcessPoolExecutor(self.jobs, get_context("spawn"), _limit_threads, (threads,)) as pool:
-            futures = {pool.submit(run_cell, cell): cell for cell in cells}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of a comparison.
-
-    ``first``: the folder name, but for its seed, of the run that makes the baselines; None: it is this one.
-    """
-
-    variant: str
-    number: int
-    folder: Path
-    values: Mapping[str, Any]
-    first: str | None
-
-    @property
-    def title(self) -> str:
-        return f"{self.variant}, seed {self.values['run']['seed']}"
-
-
-def run_cell(cell: Cell) -> str:
-    """Run or finish one cell; what went wrong, or nothing."""
-    siblings = [] if cell.first is None else [cell.folder.parent / f"{cell.first}-s{cell.number}"]
-    try:
-        _go_on(cell.values, cell.folder, siblings=siblings)
-    except CmcdError as error:
-        return str(error)
-    except Exception as error:  # one objective's bug must not take the other cells down
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
-def _go_on(values: Mapping[str, Any], folder: Path, **options: Any) -> None:
-    """Run a configuration in a folder, from where it was."""
-    config = RunConfig.from_mapping(merge(dict(values), {"run": {"out": str(folder)}}))
-    run(config, resume=RunFolder(folder).config_file.exists(), **options)
-
-
-def _limit_threads(threads: int) -> None:
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    import torch
-
-    torch.set_num_threads(threads)
+            for wave in ([c for c in cells if c.first is None], [c for c in cells if c.first is not None]):
+                for cell, problem in self.spread.outcomes(wave) if wave else ():
+                    if problem:
+                        self.failed[cell.title] = problem
+                        self.progress.note(f"failed: {cell.title}: {problem}")
+                    else:
+                        self.progress.note(f"{cell.title}: done")
+                    advance(1, cell.title)

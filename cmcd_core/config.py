@@ -242,6 +242,10 @@ class RunSection(Section):
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of all randomness.")
     out: Path | None = Field(None, description="The run's folder; by default a new one under runs/.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
+    devices: int | None = Field(
+        None, ge=1, le=1024, description="Processes a machine for steps 1 and 2, each with a GPU or its share of the "
+        "cores; None: as many as torchrun or srun started, else 1."
+    )  # fmt: skip
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         "auto", description="Floating-point precision; auto is 32-true on a CPU, bf16-mixed where a GPU has it."
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 def printable(text: str) -> str:
     """The text as a terminal may have it: what data hold may be a control sequence, which is shown, not sent."""
@@ -18,9 +16,13 @@ class CmcdError(Exception):
     Args:
         message: What is wrong, naming the file, field or flag.
         hint: What to do about it.
+
+    Attributes:
+        told: Another process of the run has said it already.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
+    told: bool = False
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

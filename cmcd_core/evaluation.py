@@ -125,7 +125,7 @@ class Evaluation:
 
         def trained(wanted: Subsets) -> Iterator[tuple[str, Scores]]:
             return supervised(
-                bench.fabric, start, task, splits, wanted, recipe,
+                bench.alone, start, task, splits, wanted, recipe,
                 seed=bench.seed_for("evaluate"), progress=bench.progress, title=title,
             )  # fmt: skip
 

@@ -118,7 +118,7 @@ def distill(
             bank=Features(pooled=bank, index=torch.arange(count)),
             pairs=count,
             seed=seed,
-            session=Session.within(folder, "distill", inputs, progress),
+            session=Session.within(folder, "distill", inputs, progress, fabric),
             keys=lambda rows: [f"pairs[{row}]" for row in rows.tolist()],
         )
         target.eval()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .catalog import Catalog
+from .catalog import Catalog, load
 from .config import STEPS, RunConfig, Step
 from .curves import Curves
 from .errors import ConfigError, DataError
@@ -15,14 +16,18 @@ from .progress import Progress
 from .resolve import Resolved, resolve
 from .result import Result, load_run
 from .run_folder import RunFolder, new_run_path
+from .started import started, wanted
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 FREE: Mapping[tuple[Step, ...], tuple[str, ...]] = {
     ("pretrain", "distill"): ("target.", "objective.", "distill.", "evaluate.", "task.", "plugins.", "run."),
     ("evaluate",): ("evaluate.", "task.", "plugins.", "run.device", "run.precision"),
 }
 """What may differ from a folder's config.toml when single steps go on in it: what they do not build on."""
-WATCHING = ("run.tensorboard",)
-"""What may always differ: it changes no result."""
+WATCHING = ("run.tensorboard", "run.devices")
+"""What may always differ: it changes no result, or as good as none."""
 EXTENDED = ("distill.epochs", "pretrain.epochs", "evaluate.", "task.", "plugins.", "run.device", "run.precision")
 
 
@@ -38,6 +43,9 @@ def run(
     announce: Callable[[Resolved, Path], None] = lambda resolved, folder: None,
 ) -> Result:
     """Run the method: pretrain the source (or take a teacher), distil, evaluate with few labels.
+
+    With ``config.run.devices`` the program is started that many times, as Fabric does, and each comes here; under
+    torchrun or srun all are there already. They share the work, and each gets the result.
 
     Args:
         config: The whole run.
@@ -70,12 +78,15 @@ def run(
         >>> 0 <= result.metric("distilled") <= 1
         True
     """
-    from .catalog import load
-
+    catalog, now = catalog or load(), started()
+    shared = now.several or (steps != ("evaluate",) and wanted(config.run.devices) > 1)
+    if now.rank > 0:
+        return _followed(config, extend, steps, siblings, catalog)
+    fabric = _fabric(config) if now.several else None  # the others wait to be told
     progress = progress or Progress()
     if extend:
         config = _extended(config)
-    resolved = resolve(config, catalog or load(), steps)
+    resolved = resolve(config, catalog, steps)
     path = config.run.out or default_folder(resolved)
     folder = RunFolder(path, Curves(path) if config.run.tensorboard else None)
     if not (resume or extend):
@@ -86,24 +97,77 @@ def run(
         _same_configuration(folder, resolved, EXTENDED if extend else FREE.get(steps, ()))
         if resume and steps == STEPS and _is_finished(folder):
             progress.note(f"{folder.path} is finished already; nothing to do")
+            _tell(fabric, (None, folder.path))
             return load_run(folder.path)
     _has_encoder(folder, resolved)
     announce(resolved, folder.path)
     with folder.locked(), refusals_told():
-        from .steps import Steps
-
         if not (resume or extend):
             _is_free(folder)  # still: another process may have been at work between the first look and the lock
         before = folder.read_config() if folder.config_file.exists() else None
         folder.write_config(resolved.config.to_mapping())
         try:
-            return Steps(resolved, folder, progress, extend, [RunFolder(path) for path in siblings]).go()
+            fabric = fabric or (_fabric(config) if shared else None)
+            _tell(fabric, (config, folder.path))
+            return _taken(resolved, folder, progress, extend, siblings, fabric)
         except (ConfigError, DataError):  # refused before any training: the folder is as it was
             if before is not None:
                 folder.write_config(before)
             elif not folder.has_work():
                 folder.config_file.unlink()
             raise
+
+
+def _followed(
+    config: RunConfig, extend: bool, steps: tuple[Step, ...], siblings: Sequence[Path], catalog: Catalog
+) -> Result:
+    """One of several processes, which neither writes nor speaks: the first one says what is run, and where."""
+    from .processes import telling, told
+
+    try:
+        wanted(config.run.devices)
+    except ConfigError as error:
+        error.told = True  # by the first one, which was started alike
+        raise
+    fabric, nothing = _fabric(config), (None, config.run.out)
+    with telling(fabric):
+        given, path = told(fabric, nothing)
+        assert path is not None
+        if given is None:
+            return load_run(path)
+        resolved = resolve(given, catalog, steps)
+    return _taken(resolved, RunFolder(path), Progress(), extend, siblings, fabric)
+
+
+def _fabric(config: RunConfig) -> Fabric:
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what processes.KNOWN says of warnings, for those of C++
+    from .workbench import shared_fabric
+
+    return shared_fabric(config.run)
+
+
+def _tell(fabric: Fabric | None, what: tuple[RunConfig | None, Path]) -> None:
+    """The other processes, if there are any."""
+    if fabric is not None:
+        from .processes import told
+
+        told(fabric, what)
+
+
+def _taken(
+    resolved: Resolved,
+    folder: RunFolder,
+    progress: Progress,
+    extend: bool,
+    siblings: Sequence[Path],
+    fabric: Fabric | None,
+) -> Result:
+    """The steps, taken; torch comes in here."""
+    from .processes import telling
+    from .steps import Steps
+
+    with telling(fabric):
+        return Steps(resolved, folder, progress, extend, [RunFolder(path) for path in siblings], fabric).go()
 
 
 def _is_free(folder: RunFolder) -> None:

@@ -78,7 +78,7 @@ def load_run(folder: str | Path) -> Result:
     return Result(Path(folder), values)
 
 
-def environment(device: str, precision: str) -> dict[str, Any]:
+def environment(device: str, precision: str, processes: int = 1) -> dict[str, Any]:
     """What the numbers depend on besides the configuration."""
     import torch
 
@@ -90,6 +90,7 @@ def environment(device: str, precision: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": device,
         "precision": precision,
+        "processes": processes,
         **packages,
     }
 

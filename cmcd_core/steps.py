@@ -26,6 +26,7 @@ from .interfaces.side_by_side import SideBySide
 from .latents import BeforeAndAfter, before_and_after, distance_entry
 from .pictures import draw_curve
 from .plugin import Widths
+from .processes import first, led
 from .progress import Progress
 from .report.page import write_report
 from .resolve import Resolved
@@ -36,14 +37,15 @@ from .settled import settled
 from .stages import pretrain as step_one
 from .stages.training import Session
 from .teaching import Lesson, distilled, has_own_source_rows, student, whole_pictures
-from .workbench import Workbench, card, frozen, make_fabric
+from .workbench import Workbench, card, frozen, make_fabric, pinned
 
 
 @dataclass
 class Steps:
-    """One run's state between its steps.
+    """One run's state between its steps. Several processes take steps 1 and 2 together; one does all else.
 
     Attributes:
+        fabric: Of all processes of the run; None: there is one.
         extend: A finished step 2 goes on to more epochs.
         siblings: Runs whose evaluations serve this one too.
     """
@@ -53,6 +55,7 @@ class Steps:
     progress: Progress
     extend: bool = False
     siblings: Sequence[RunFolder] = ()
+    fabric: Fabric | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -61,20 +64,23 @@ class Steps:
         """The steps that were asked for, in order; then result.json."""
         before, steps = self.folder.read_result(), self.resolved.steps
         self.seconds = dict(before.get("seconds", {}))
-        fabric, precision = make_fabric(self.resolved.config.run, self.note)
+        section = self.resolved.config.run if self.fabric is None else pinned(self.resolved.config.run)
+        alone, precision = make_fabric(section, self.note)
+        fabric = self.fabric or alone
         for place in dict.fromkeys(self.resolved.places.values()):
             for note in place.loader.notes:
                 self.note(note)
         source: Encoder | None = None
         target: Encoder | None = None
         held_out: BeforeAndAfter | None = None
-        if steps == ("evaluate",):
-            source, target, bench = self.given(fabric)
-        else:
-            bench = Workbench.of(self.resolved, fabric, self.progress, self.note)
-        self.build(bench)
-        with self.timed("data"):
-            self.decode(bench)
+        with first(fabric):
+            if steps == ("evaluate",):
+                source, target, bench = self.given(fabric)
+            else:
+                bench = Workbench.of(self.resolved, fabric, self.progress, self.note)
+            self.build(bench)
+            with self.timed("data"):
+                self.decode(bench)
         if "pretrain" in steps:
             with self.timed("pretrain"):
                 source, self.found["pretrain"] = self.source(bench)
@@ -83,30 +89,42 @@ class Steps:
             with self.timed("distill"):
                 lesson = Lesson("distill", "step 2", self.resolved.expression, self.resolved.objectives, "target")
                 target, self.found["distill"] = distilled(bench, self.folder, source, lesson, extend=self.extend)
-            with self.timed("distance"):
-                held_out = before_and_after(bench, self.folder, source, target, lesson)
-                self.found["distance"] = distance_entry(held_out)
+            if fabric.is_global_zero:
+                with self.timed("distance"):
+                    held_out = before_and_after(bench, self.folder, source, target, lesson)
+                    self.found["distance"] = distance_entry(held_out)
+        rivals: dict[str, Encoder] = {}
         if "evaluate" in steps:
-            assert target is not None
             with self.timed("baselines"):
                 rivals, trained = baseline_encoders(bench, self.folder, source)
             self.found["baselines"] = {**before.get("baselines", {}), **trained}
+
+        def measured() -> Result:
+            if target is not None:
+                self.evaluate(bench, source, target, rivals)
+            with self.timed("report"):
+                self.exhibit(bench, held_out)
+            result = self.finish(before, environment(str(fabric.device), precision, fabric.world_size))
+            self.report()
+            return result
+
+        return led(fabric, measured)
+
+    def evaluate(
+        self, bench: Workbench, source: Encoder | None, target: Encoder, rivals: Mapping[str, Encoder]
+    ) -> None:
+        """Step 3, where it was asked for, and what all evaluations of this target encoder say together."""
+        if "evaluate" in self.resolved.steps:
             with self.timed("evaluate"):
                 Evaluation(bench, self.folder, target, source, rivals, self.siblings).go()
-        if target is not None:
-            self.found["evaluations"] = entries = entries_of(self.folder, target)
-            self.found["comparisons"] = comparisons(self.folder, entries)
-            draw_curve(self.folder, entries)
-        with self.timed("report"):
-            self.exhibit(bench, held_out)
-        result = self.finish(before, environment(str(fabric.device), precision))
-        self.report()
-        return result
+        self.found["evaluations"] = entries = entries_of(self.folder, target)
+        self.found["comparisons"] = comparisons(self.folder, entries)
+        draw_curve(self.folder, entries)
 
     def given(self, fabric: Fabric) -> tuple[Encoder | None, Encoder, Workbench]:
         """For step 3 alone: the encoders that are there already, and a workbench of their sizes."""
         path = self.folder.path
-        if elsewhere := self.resolved.config.evaluate.encoder:
+        if (elsewhere := self.resolved.config.evaluate.encoder) and fabric.is_global_zero:
             load_encoder(elsewhere).save(path / "target")
         target = load_encoder(path / "target")
         source = load_encoder(path / "source") if (path / "source" / "config.json").is_file() else None
@@ -142,7 +160,7 @@ class Steps:
             require_alignment(bench)
             bench.views("distill", "source", "train")
             bench.views("distill", "target", "train")
-        if "evaluate" in self.resolved.steps:
+        if "evaluate" in self.resolved.steps and bench.fabric.is_global_zero:
             check_tasks(bench)
             for split in SPLITS:
                 if any(bench.target.name in sample.views for sample in bench.samples("evaluate", split)):
@@ -158,18 +176,29 @@ class Steps:
         seed, bound = bench.seed_for("pretrain"), bench.bound(self.resolved.places["pretrain"], "source")
         recipe = config.model_dump(mode="json", exclude={"data", "epochs"})
         inputs = digest([recipe, seed, bound.identity, views.decoded.digest])
-        if record := settled(self.folder, "pretrain", "step 1", inputs, self.progress, epochs, extend=self.extend):
+        if record := led(
+            bench.fabric,
+            lambda: settled(self.folder, "pretrain", "step 1", inputs, self.progress, epochs, extend=self.extend),
+        ):
             return frozen(bench, load_encoder(where)), record["summary"]
         assert self.resolved.contrast is not None
         encoder = bench.encoder(bench.source, config.architecture, config.model_args, seed, bench.source_size)
         width = Widths(source=step_one.HEAD_WIDTH, target=step_one.HEAD_WIDTH)
         contrast = bench.objective(self.resolved.contrast, width, seed)
-        session = Session.within(self.folder, "pretrain", inputs, self.progress)
+        session = Session.within(self.folder, "pretrain", inputs, self.progress, bench.fabric)
         history = step_one.pretrain(bench.fabric, encoder, contrast, views, config, epochs, seed=seed, session=session)
-        encoder.save(where)
         summary = {"epochs": epochs, "loss": history.last, "samples": len(views)}
-        self.folder.finish("pretrain", inputs, {"epochs": epochs, "summary": summary})
+        self.keep_source(bench, encoder, inputs, {"epochs": epochs, "summary": summary})
         return frozen(bench, encoder), summary
+
+    def keep_source(self, bench: Workbench, encoder: Encoder, inputs: str, record: Mapping[str, Any]) -> None:
+        """Step 1 is done."""
+
+        def keep() -> None:
+            encoder.save(self.folder.path / "source")
+            self.folder.finish("pretrain", inputs, record)
+
+        led(bench.fabric, keep)
 
     def teacher(self, bench: Workbench) -> tuple[Encoder, dict[str, Any]]:
         """Instead of step 1: ``--teacher``; several stand side by side, standardised on the training views."""
@@ -178,18 +207,18 @@ class Steps:
         inputs = digest([names, bench.source_size, [weights_digest(teacher) for teacher in bench.teachers]])
         self.note(f"step 1 skipped: the source encoder is {' + '.join(names)}, seeing {bench.source_size} px")
         about = {**card(bench.source), "size": bench.source_size, "teacher": summary["teacher"]}
-        if settled(self.folder, "pretrain", "step 1", inputs, self.progress):
+        if led(bench.fabric, lambda: settled(self.folder, "pretrain", "step 1", inputs, self.progress)):
             return frozen(bench, load_encoder(self.folder.path / "source")), summary
         teacher: Encoder = bench.teachers[0]
         if len(bench.teachers) > 1:
             for number, member in enumerate(bench.teachers):
                 member.card = {**about, "teacher": names[number]}
-            features = [whole_pictures(bench, "distill", member) for member in bench.teachers]
+            with first(bench.fabric):
+                features = [whole_pictures(bench, "distill", member) for member in bench.teachers]
             pooled = torch.cat(features, dim=1)
             teacher = SideBySide(bench.teachers, pooled.mean(0), pooled.std(0) + 1e-6)
         teacher.card = about
-        teacher.save(self.folder.path / "source")
-        self.folder.finish("pretrain", inputs, {"summary": summary})
+        self.keep_source(bench, teacher, inputs, {"summary": summary})
         return frozen(bench, teacher), summary
 
     def exhibit(self, bench: Workbench, held_out: BeforeAndAfter | None) -> None:

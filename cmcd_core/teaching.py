@@ -16,6 +16,7 @@ from .encoders import blueprint, load_encoder, start_from
 from .files import write_json, write_tensors
 from .grammar import Term
 from .interfaces.encoder import Encoder
+from .processes import first, led
 from .resolve import Chosen
 from .run_folder import RunFolder
 from .settled import settled
@@ -52,24 +53,36 @@ def distilled(
     """
     config, where = bench.resolved.config.distill, folder.path / lesson.where
     seed = bench.seed_for("distill")
-    pairs, of_pairs = _pairs(bench, source)
+    with first(bench.fabric):
+        pairs, of_pairs = _pairs(bench, source)
     epochs = config.epochs_for(len(pairs))
     terms = [[term.weight, term.key, chosen.identity] for term, chosen in lesson.terms]
     recipe = config.model_dump(mode="json", exclude={"data", "epochs", "epochs_factor"})
     inputs = digest([recipe, seed, terms, weights_digest(source), bench.target.identity, *of_pairs])
-    if record := settled(folder, lesson.stage, lesson.title, inputs, bench.progress, epochs, extend=extend):
+    if record := led(
+        bench.fabric,
+        lambda: settled(folder, lesson.stage, lesson.title, inputs, bench.progress, epochs, extend=extend),
+    ):
         return frozen(bench, load_encoder(where)), record["summary"]
     target = student(bench, source)
     objective = _objective(bench, source, target, lesson)
+    with first(bench.fabric):
+        bank = _bank(bench, source, target, objective)
     history = step_two.distill(
-        bench.fabric, source, target, objective, _bank(bench, source, target, objective),
+        bench.fabric, source, target, objective, bank,
         bench.views("distill", "target", "train"), pairs, config, epochs, seed=seed,
-        session=Session.within(folder, lesson.stage, inputs, bench.progress), title=f"2 distil by {lesson.expression}",
+        session=Session.within(folder, lesson.stage, inputs, bench.progress, bench.fabric),
+        title=f"2 distil by {lesson.expression}",
     )  # fmt: skip
-    target.save(where)
-    _save_objective(folder.path / "objective" if lesson.where == "target" else where / "objective", objective, lesson)
     summary = {"epochs": epochs, "loss": history.last, "pairs": len(pairs), "objective": lesson.expression}
-    folder.finish(lesson.stage, inputs, {"epochs": epochs, "summary": summary})
+
+    def keep() -> None:
+        target.save(where)
+        heads = folder.path / "objective" if lesson.where == "target" else where / "objective"
+        _save_objective(heads, objective, lesson)
+        folder.finish(lesson.stage, inputs, {"epochs": epochs, "summary": summary})
+
+    led(bench.fabric, keep)
     return frozen(bench, target), summary
 
 

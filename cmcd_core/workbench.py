@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from .choices import choose
 from .config import DEFAULT_SIZES, RunSection, Step
@@ -24,9 +25,11 @@ from .interfaces.modality import Modality
 from .interfaces.objective import Objective
 from .interfaces.task import Task
 from .plugin import LoaderOptions, Widths
+from .processes import join, several
 from .progress import Progress
 from .resolve import Chosen, Place, Resolved
 from .stages.labelled import Splits
+from .started import wanted
 
 TEACHER_SIZE = 128
 LISTED = 20
@@ -35,7 +38,8 @@ Side = Literal["source", "target"]
 
 
 def make_fabric(section: RunSection, note: Callable[[str], None] = lambda text: None) -> tuple[Fabric, str]:
-    """Fabric on the device asked for, and its precision in words. torch gets as many threads as there are cores.
+    """Fabric of this process alone, on the device asked for, and its precision in words. torch gets as many threads as
+    there are cores.
 
     Args:
         note: Told what the user asked for and should not have.
@@ -48,7 +52,26 @@ def make_fabric(section: RunSection, note: Callable[[str], None] = lambda text: 
         note(choice.warning)
     if choice.threads != torch.get_num_threads():
         torch.set_num_threads(choice.threads)
-    return Fabric(accelerator=choice.device, devices=1, precision=choice.precision), choice.precision
+    environment: Any = LightningEnvironment()  # whatever cluster this is, no other process is waited for
+    fabric = Fabric(accelerator=choice.device, devices=1, precision=choice.precision, plugins=environment)
+    return fabric, choice.precision
+
+
+def pinned(section: RunSection) -> RunSection:
+    """The same with what several processes might choose each for itself: precision by a measurement on the CPU."""
+    if section.precision == "auto" and choose(section).device == "cpu":
+        return section.model_copy(update={"precision": "32-true"})
+    return section
+
+
+def shared_fabric(section: RunSection) -> Fabric:
+    """Fabric of all processes of the run, which are started if nobody has done so.
+
+    Raises:
+        ConfigError: They or their devices are not there.
+    """
+    choice = choose(pinned(section))
+    return join(choice.device, choice.precision, wanted(section.devices))
 
 
 @dataclass
@@ -56,6 +79,7 @@ class Workbench:
     """The parts of a resolved run, built; views are decoded when first asked for.
 
     Attributes:
+        fabric: Of all processes that take steps 1 and 2 together.
         size: Side in pixels of what the target encoder sees.
         note: Receives sentences for the user, which result.json keeps.
         teachers: The pretrained source encoders that take the place of step 1.
@@ -110,6 +134,11 @@ class Workbench:
     @property
     def target(self) -> BoundModality:
         return self.bound(self.resolved.main, "target")
+
+    @cached_property
+    def alone(self) -> Fabric:
+        """Of this process by itself: step 3 is taken by one."""
+        return make_fabric(pinned(self.resolved.config.run))[0] if several(self.fabric) else self.fabric
 
     @property
     def seed(self) -> int:

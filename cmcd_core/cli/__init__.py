@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..errors import CmcdError, printable
+from ..started import is_child
 from .bound import bound
 from .cache import cache
 from .compare import compare
@@ -93,7 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
     except CmcdError as error:
         if debug:
             raise
-        click.echo(f"Error: {error}", err=True)
+        if not error.told:
+            click.echo(f"Error: {error}", err=True)
         code = error.exit_code
     except BrokenPipeError:  # `cmcd … | head`
         code = 0
@@ -114,4 +116,4 @@ def main(arguments: list[str] | None = None) -> None:
             err=True,
         )
         code = 1
-    sys.exit(code)
+    sys.exit(0 if is_child() else code)  # what it has to say is said; Fabric would kill the one that speaks for it

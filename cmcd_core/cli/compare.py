@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -14,6 +16,8 @@ from .options import COMMON, DISTILL, EVALUATE, SOURCE, TARGET, configuration, d
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from .console import Terminal
 
 OBJECTIVES = (
     opt("--objectives", required=True, multiple=True, metavar="A,B,…", help="Objectives to compare: cmd,cmc,l2."),
@@ -23,6 +27,11 @@ OBJECTIVES = (
     opt("--tune", "trials", type=click.IntRange(0), default=0, metavar="N",
         help="Tune each objective by N trials on val first (needs cmcd[tune])."),
     opt("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Runs side by side."),
+    opt("--backend", type=click.Choice(["loky", "dask"]), default="loky", show_default=True,
+        help="loky: processes here; dask: the workers of DASK_SCHEDULER_ADDRESS, or of a local cluster (needs "
+        "cmcd[dask])."),
+    opt("--cell", metavar="I/N", help="Run part I of N of the runs, as a task of a SLURM array; needs --out. The same "
+        "command with --resume and without --cell then finishes and summarises."),
 )  # fmt: skip
 COLUMNS = (
     "encoder", "modality", "protocol", "task", "labels", "n_train", "n_test", "metric", "seeds", "mean", "low", "high",
@@ -39,6 +48,8 @@ def compare(
     grid: tuple[str, ...],
     trials: int,
     jobs: int,
+    backend: Literal["loky", "dask"],
+    cell: str | None,
     data: str | None,
     file: Path | None,
     assignments: tuple[str, ...],
@@ -53,7 +64,9 @@ def compare(
     \b
     cmcd compare --target sketch --data pairs/ --objectives cmd,cmc,l2 --seeds 3 --labels 20
     cmcd compare --target depth --objectives cmd --grid distill.lr=0.002,0.005,0.01
+    cmcd compare --target depth --objectives cmd,cmc --out runs/c --cell $SLURM_ARRAY_TASK_ID/6
     """  # fmt: skip
+    from ..cells import Spread
     from ..comparing import Comparison, variants
     from ..config import RunConfig
     from ..grammar import read_toml
@@ -61,13 +74,15 @@ def compare(
     from .console import Terminal
     from .execute import Stopped, folder_to_go_on_in, stopped_by_signals
 
+    part = _part(cell, flags["out"])
     out = folder_to_go_on_in(flags.pop("out"), "--resume") if resume else flags.pop("out") or new_run_path("compare")
     wanted = variants([one.strip() for listed in objectives for one in listed.split(",") if one.strip()], grid)
     base = configuration(read_toml(file) if file else {}, flags, data, assignments)
     base["objective"] = {k: table for k, table in base.get("objective", {}).items() if k != "expression"}
     RunConfig.from_mapping(base, str(file or ""))
     terminal = Terminal(quiet=flags["quiet"], results_to_stderr=flags["as_json"])
-    comparison = Comparison(base, wanted, reference or wanted[0].name, seeds, out, jobs, trials, terminal)
+    spread = Spread(backend, jobs)
+    comparison = Comparison(base, wanted, reference or wanted[0].name, seeds, out, spread, trials, terminal)
     comparison.check()
     count = len(wanted) * seeds
     terminal.note(f"{len(wanted)} objectives × {seeds} seeds = {count} runs, folder {out}")
@@ -77,13 +92,15 @@ def compare(
         return 0
     with stopped_by_signals() as stopped:
         try:
-            values = comparison.go(resume=resume)
+            values = comparison.go_part(*part) if part else comparison.go(resume=resume)
         except (KeyboardInterrupt, Stopped):
             terminal.close()
             terminal.err.out(f"interrupted; go on with the same command, --out {out} and --resume", highlight=False)
             return 143 if stopped() else 130
         finally:
             terminal.close()
+    if part:
+        return _part_done(values, terminal, as_json=flags["as_json"])
     _write(values, out)
     if flags["as_json"]:
         click.echo((out / "compare.json").read_text(encoding="utf-8"), nl=False)
@@ -91,6 +108,35 @@ def compare(
     for name, problem in values["failed"].items():
         terminal.out.print(f"failed: {name}: {problem}", soft_wrap=True, markup=False)
     terminal.out.print(f"folder: {out} (compare.json, compare.csv, compare.png)", soft_wrap=True, markup=False)
+    return 1 if values["failed"] else 0
+
+
+def _part(cell: str | None, out: Path | None) -> tuple[int, int] | None:
+    """``--cell 2/6`` as numbers.
+
+    Raises:
+        ConfigError: It is something else, or has no folder to share with the other parts.
+    """
+    from ..errors import ConfigError
+
+    if cell is None:
+        return None
+    numbers = re.fullmatch(r"(\d+)/(\d+)", cell)
+    part, parts = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
+    if not 1 <= part <= parts:
+        raise ConfigError(f"--cell {cell}: expected I/N, from 1/N to N/N", "In an array: #SBATCH --array=1-N.")
+    if out is None:
+        raise ConfigError(f"--cell {cell}: where do all parts write to?", "Name one folder for all of them with --out.")
+    return part, parts
+
+
+def _part_done(values: Mapping[str, Any], terminal: Terminal, *, as_json: bool) -> int:
+    if as_json:
+        click.echo(json.dumps(values))
+    for name, problem in values["failed"].items():
+        terminal.out.print(f"failed: {name}: {problem}", soft_wrap=True, markup=False)
+    runs = len(values["cells"])
+    terminal.out.print(f"{runs - len(values['failed'])} of {runs} runs of this part are done", markup=False)
     return 1 if values["failed"] else 0
 
 

@@ -15,7 +15,9 @@ from ..catalog import load
 from ..config import STEPS, RunConfig, Step
 from ..errors import ConfigError
 from ..pipeline import run as run_method
+from ..progress import Progress
 from ..resolve import resolve
+from ..started import started
 from .console import Terminal
 
 
@@ -31,6 +33,8 @@ def execute(
     """Run ``steps`` of the configuration ``values`` (from the file ``where``, if any); the exit code."""
     config = RunConfig.from_mapping(values, where)
     catalog = load()
+    if started().rank:
+        return _followed(config, resume, extend, steps, dry=flags["dry_run"])
     as_json = bool(flags["as_json"])
     terminal = Terminal(quiet=flags["quiet"], results_to_stderr=as_json)
     broken = [plugin.name for plugin in catalog.plugins if plugin.status in ("broken", "incompatible")]
@@ -59,6 +63,17 @@ def execute(
     return 0
 
 
+def _followed(config: RunConfig, resume: bool, extend: bool, steps: tuple[Step, ...], *, dry: bool) -> int:
+    """One of several processes: the first one speaks for it."""
+    with stopped_by_signals() as stopped:
+        try:
+            if not dry:
+                run_method(config, resume=resume, extend=extend, steps=steps, progress=Progress())
+        except (KeyboardInterrupt, Stopped):
+            return 143 if stopped() else 130
+    return 0
+
+
 def folder_to_go_on_in(out: Path | None, flag: str) -> Path:
     """The folder of ``--resume`` or ``--extend``."""
     if out is None:
@@ -83,5 +98,6 @@ class stopped_by_signals:  # noqa: N801 (used as a with statement)
             signal.signal(signal.SIGTERM, self.before)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.seen = True
-        raise Stopped
+        if not self.seen:  # a launcher may send what the terminal has sent already
+            self.seen = True
+            raise Stopped

@@ -28,6 +28,7 @@ KEYS: dict[str, str] = {
     "seed": "run.seed",
     "out": "run.out",
     "device": "run.device",
+    "devices": "run.devices",
     "precision": "run.precision",
     "tensorboard": "run.tensorboard",
 }
@@ -71,6 +72,12 @@ EVALUATE = (
         metavar="NAME",
         help="scratch, ssl-target, source, an objective, or none.  [default: scratch]",
     ),
+)
+DEVICES = opt(
+    "--devices",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes a machine that share each batch of steps 1 and 2.  [default: 1, or as torchrun has it]",
 )
 EXTEND = opt("--extend", is_flag=True, help="Go on in --out to more epochs of step 2 (--epochs N, all in all).")
 JSON = opt("--json", "as_json", is_flag=True, help="As JSON on stdout, all else on stderr.")

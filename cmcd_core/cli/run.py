@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from .options import COMMON, DISTILL, EVALUATE, EXTEND, SOURCE, TARGET, configuration, data, options
+from .options import COMMON, DEVICES, DISTILL, EVALUATE, EXTEND, SOURCE, TARGET, configuration, data, options
 
 
 @click.command(short_help="Pretrain, distil and evaluate in one go.")
 @options(
-    SOURCE, TARGET, data("Your pairs.  [default: the embedded demo data]"), *DISTILL, *EVALUATE, EXTEND, *COMMON
+    SOURCE, TARGET, data("Your pairs.  [default: the embedded demo data]"), *DISTILL, *EVALUATE, EXTEND, DEVICES,
+    *COMMON,
 )  # fmt: skip
 def run(
     data: str | None, file: Path | None, assignments: tuple[str, ...], resume: bool, extend: bool, **flags: Any

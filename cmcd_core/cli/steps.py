@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from .options import COMMON, DISTILL, EVALUATE, EXTEND, PRETRAIN, SOURCE, TARGET, configuration, data, options
+from .options import COMMON, DEVICES, DISTILL, EVALUATE, EXTEND, PRETRAIN, SOURCE, TARGET, configuration, data, options
 
 FOLDER = click.argument("folder", required=False, type=click.Path(path_type=Path))
 
 
 @click.command(short_help="Step 1: a source encoder, self-supervised.")
 @FOLDER
-@options(SOURCE, data("Source samples.  [default: the embedded demo data]"), *PRETRAIN, *COMMON)
+@options(SOURCE, data("Source samples.  [default: the embedded demo data]"), *PRETRAIN, DEVICES, *COMMON)
 def pretrain(
     folder: Path | None, data: str | None, file: Path | None, assignments: tuple[str, ...], resume: bool, **flags: Any
 ) -> int:
@@ -37,7 +37,7 @@ def pretrain(
 
 @click.command(short_help="Step 2: distil a source encoder into the target.")
 @FOLDER
-@options(SOURCE, TARGET, data("The pairs.  [default: those of FOLDER]"), *DISTILL, EXTEND, *COMMON)
+@options(SOURCE, TARGET, data("The pairs.  [default: those of FOLDER]"), *DISTILL, EXTEND, DEVICES, *COMMON)
 def distill(
     folder: Path | None,
     data: str | None,

@@ -27,7 +27,7 @@ class Geometry:
     shape: Tensor
     flip: Tensor
 
-    def __getitem__(self, rows: Tensor) -> Geometry:
+    def __getitem__(self, rows: Tensor | slice) -> Geometry:
         """The numbers of some samples."""
         return Geometry(*(getattr(self, field.name)[rows] for field in fields(self)))
 

@@ -62,18 +62,27 @@ class Views:
         area_min: float,
         flip: bool,
         geometry: Geometry | None = None,
+        own: slice | None = None,
     ) -> Tensor:
         """(n,) positions -> (n, channels, size, size); the same ``seed`` gives the same batch.
 
-        ``geometry`` imposes crops drawn elsewhere (a paired view's); otherwise they are drawn here.
+        ``geometry`` imposes crops drawn elsewhere (a paired view's); otherwise they are drawn here. ``own`` makes those
+        rows of the batch alone: what a process gets of a batch is what one process alone would have made of them.
         """
-        return self._encode(self.drawn(indices, seed, area_min=area_min, flip=flip, geometry=geometry))
+        return self._encode(self.drawn(indices, seed, area_min=area_min, flip=flip, geometry=geometry, own=own))
 
     def augmented_and_valid(
-        self, indices: np.ndarray | Tensor, seed: int, *, area_min: float, flip: bool, geometry: Geometry | None
+        self,
+        indices: np.ndarray | Tensor,
+        seed: int,
+        *,
+        area_min: float,
+        flip: bool,
+        geometry: Geometry | None,
+        own: slice | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """The same, and (n, size, size) which pixels hold a measurement; None: all do."""
-        x = self.drawn(indices, seed, area_min=area_min, flip=flip, geometry=geometry)
+        x = self.drawn(indices, seed, area_min=area_min, flip=flip, geometry=geometry, own=own)
         return self._encode(x), self.modality.valid(x)
 
     def drawn(
@@ -84,15 +93,22 @@ class Views:
         area_min: float,
         flip: bool,
         geometry: Geometry | None = None,
+        own: slice | None = None,
     ) -> Tensor:
         """Cropped, mirrored and augmented, as decoded."""
-        x = self._load(indices)
+        rows = own or slice(None)
+        x = self._load(indices[rows])
         if self._resize is not None:
             drawn = torch.Generator().manual_seed(seed)
-            boxes = geometry or draw_geometry(len(x), drawn, area_min=area_min, flip=flip)
-            x = apply_geometry(x, boxes, self._resize, self.size)
+            boxes = geometry or draw_geometry(len(indices), drawn, area_min=area_min, flip=flip)
+            x = apply_geometry(x, boxes[rows], self._resize, self.size)
         augment = self.modality.augment if geometry is None else self.modality.augment_in_place
-        return augment(x, torch.Generator(device=x.device).manual_seed(seed + 1))
+        generator = torch.Generator(device=x.device).manual_seed(seed + 1)
+        if len(x) == len(indices):
+            return augment(x, generator)
+        # What is drawn follows from the batch's shape: others' places hold copies of these rows.
+        places = (torch.arange(len(indices), device=x.device) - rows.start) % len(x)
+        return augment(x[places], generator)[rows]
 
     def chunks(self, batch_size: int = 256, rows: np.ndarray | None = None) -> Iterator[Tensor]:
         """All views (or those at ``rows``), plain, in order."""

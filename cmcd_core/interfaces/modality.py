@@ -43,7 +43,11 @@ class Modality(ABC):
         return out.reshape(*x.shape[:-2], size, size)
 
     def augment(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """(N, C, H, W) -> same shape; photometric or modality-specific. Default: unchanged."""
+        """(N, C, H, W) -> same shape; photometric or modality-specific. Default: unchanged.
+
+        What is drawn should follow from the generator and the batch's shape alone: then several processes that share a
+        batch make of it what one would.
+        """
         return batch
 
     def augment_in_place(self, batch: Tensor, generator: torch.Generator) -> Tensor:

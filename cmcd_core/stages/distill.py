@@ -21,6 +21,7 @@ from ..data.views import Views
 from ..errors import ConfigError, DataError
 from ..interfaces.encoder import Encoder, Features
 from ..interfaces.objective import Objective
+from ..processes import gathered, own_randomness, require_two_each, share
 from .ahead import ahead
 from .training import History, Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
@@ -75,11 +76,19 @@ class Student(nn.Module):
 
     Args:
         chunk: Most inputs that the encoder keeps its activations of at a time; None: all.
+        fabric: Of the processes that share each batch; None: there is one.
     """
 
-    def __init__(self, encoder: Encoder, objective: Objective, decay: float, chunk: int | None = None) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        objective: Objective,
+        decay: float,
+        chunk: int | None = None,
+        fabric: Fabric | None = None,
+    ) -> None:
         super().__init__()
-        self.encoder, self.objective, self.decay, self.chunk = encoder, objective, decay, chunk
+        self.encoder, self.objective, self.decay, self.chunk, self.fabric = encoder, objective, decay, chunk, fabric
         self.momentum = copy.deepcopy(encoder).requires_grad_(False) if "momentum" in objective.needs else None
 
     def forward(
@@ -91,27 +100,42 @@ class Student(nn.Module):
         weight: Tensor,
         dense: Tensor | None = None,
         valid: Tensor | None = None,
+        noise: int | None = None,
     ) -> Tensor:
-        """(N, C, H, W) target batch, (N, D) source features and (N, D', h, w) source maps -> scalar loss.
+        """(n, C, H, W) of this process' targets, (N, D) source features and (N, D', h, w) source maps -> scalar loss.
 
-        ``valid``: (N, h, w) share of the target's pixels under each cell that hold a measurement.
+        The loss is that of the whole batch of N pairs, and the same on every process.
+
+        Args:
+            valid: (n, h, w) share of these targets' pixels under each cell that hold a measurement.
+            noise: Seed of what the encoder draws on its own; None: there is one process, and its stream serves.
         """
-        seen = self._encoded(x)
         smooth = None
-        if self.momentum is not None:
-            with torch.no_grad():
-                smooth = self.momentum(x).pooled
+        with own_randomness(self.fabric, noise):
+            seen = self._encoded(x)
+            if self.momentum is not None:
+                with torch.no_grad():
+                    smooth = self.momentum(x).pooled
         given = Features(pooled=source, dense=dense, index=index, group=group, weight=weight)
         maps = seen.dense
         if dense is not None:
             if maps is None:
                 raise ConfigError("the objective needs dense features, and the target encoder has none")
             maps = F.adaptive_avg_pool2d(maps, (dense.shape[-2], dense.shape[-1]))
-        learnt = replace(given, pooled=seen.pooled, dense=maps, momentum=smooth, valid=valid)
+        learnt = replace(
+            given,
+            pooled=gathered(self.fabric, seen.pooled, len(source)),
+            dense=self._whole(maps if dense is not None else None, len(source)),
+            momentum=self._whole(smooth, len(source)),
+            valid=self._whole(valid, len(source)),
+        )
         loss: Tensor = self.objective(given, learnt)
         if loss.ndim:
             raise ConfigError(f"the objective returned a tensor of shape {tuple(loss.shape)}, expected a scalar")
         return loss
+
+    def _whole(self, rows: Tensor | None, count: int) -> Tensor | None:
+        return None if rows is None else gathered(self.fabric, rows, count)
 
     def _encoded(self, x: Tensor) -> Features:
         """The encoder's features; in chunks, each is computed again for its part of the backward pass."""
@@ -262,8 +286,9 @@ def teach(
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
     )
+    require_two_each(fabric, pairs // plan.steps_per_epoch, "--batch-size")
     objective.attach(source, target, bank=bank, pairs=pairs, steps=plan.steps)
-    student = Student(target, objective, recipe.ema, recipe.chunk)
+    student = Student(target, objective, recipe.ema, recipe.chunk, fabric)
     return fit(
         fabric,
         student,
@@ -301,13 +326,14 @@ def distill(
             view, at = chosen_views.integers(bank.views, size=len(rows)), pairs.source[rows]
             given = [bank.pooled(view, at), *map(torch.from_numpy, (rows, pairs.group[rows], pairs.weight[rows]))]
             # Maps must show the same places; pooled features need not.
-            geometry = bank.geometry(view, at) if bank.geometries is not None else None
+            geometry, own = bank.geometry(view, at) if bank.geometries is not None else None, share(fabric, len(rows))
             x, valid = views.augmented_and_valid(
                 pairs.target[rows],
                 batch_seed(seed, epoch, number),
                 area_min=config.crop_min,
                 flip=config.flip,
                 geometry=geometry,
+                own=own,
             )
             if bank.maps is not None:
                 given.append(bank.dense(view, at))

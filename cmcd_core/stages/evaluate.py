@@ -16,7 +16,7 @@ from ..data.seeds import seeded
 from ..interfaces.encoder import Encoder, Features
 from ..interfaces.task import Task
 from .labelled import Labelled, Splits
-from .scoring import Draw, Scores, judge, score, summarise
+from .scoring import Draw, Scores, judge, own_metrics, score, summarise
 
 L2_STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3)
 """Candidates for the linear head's penalty on unit-variance features, strongest first; chosen on val."""
@@ -142,7 +142,7 @@ def linear(encoder: Encoder, task: Task, splits: Splits, subsets: Subsets, seed:
 
     Features are computed once. The penalty is chosen on val in each draw. The encoder is left bit for bit as it was.
     """
-    known, metrics = cached(encoder, task, splits, subsets), task.metrics(splits.classes)
+    known, metrics = cached(encoder, task, splits, subsets), own_metrics(task, splits)
 
     def one_draw(rows: np.ndarray) -> Draw:
         targets = _training_targets(splits.train, rows)
@@ -211,7 +211,7 @@ def nearest_neighbours(
 
     Outputs are log shares of the votes, (n, classes). After Wu et al., arXiv 1805.01978, section 3.4.
     """
-    known, metrics = cached(encoder, task, splits, subsets), task.metrics(splits.classes)
+    known, metrics = cached(encoder, task, splits, subsets), own_metrics(task, splits)
     strata = torch.tensor([-1 if stratum is None else stratum for stratum in splits.train.strata])
     classes = len(splits.classes) if splits.classes else int(strata.max()) + 1
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Protocol
 
+from lightning_fabric import Fabric
 from torch import Tensor
 
+from ..processes import agreed, meet, several
 from .standing import Standing
 from .waiting import Waiting
 from .watch import Watch
@@ -28,15 +30,16 @@ class CheckpointStore(Protocol):
 class Keeping:
     """Writes a training's checkpoints: after each epoch, every ten minutes, and before a signal ends it.
 
-    Without a store nothing is written, and signals do not wait.
+    Without a store nothing is written, and signals do not wait. Of several processes one has the store, and a signal
+    to any of them ends them all after the same step.
     """
 
-    def __init__(self, store: CheckpointStore | None, digest: str, standing: Standing) -> None:
-        self._store, self._digest, self._standing = store, digest, standing
+    def __init__(self, fabric: Fabric, store: CheckpointStore | None, digest: str, standing: Standing) -> None:
+        self._fabric, self._store, self._digest, self._standing = fabric, store, digest, standing
         self._signals, self._written = Waiting(), time.monotonic()
 
     def __enter__(self) -> Keeping:
-        if self._store:
+        if self._store or several(self._fabric):
             self._signals.__enter__()
         return self
 
@@ -48,15 +51,20 @@ class Keeping:
     def epoch_done(self) -> None:
         """An epoch is done."""
         self._save()
-        self._signals.deliver()
+        self._deliver(agreed(self._fabric, self._signals.kept or 0))
 
     def step_done(self, watch: Watch) -> None:
         """A step is done; what is not finite is not saved."""
-        waited = time.monotonic() - self._written > SECONDS
-        if self._store and (waited or self._signals.kept is not None):
+        waited, signal = time.monotonic() - self._written > SECONDS, agreed(self._fabric, self._signals.kept or 0)
+        if (waited and self._store) or signal:
             watch.look()
             self._save()
-            self._signals.deliver()
+            self._deliver(signal)
+
+    def _deliver(self, signal: int) -> None:
+        if signal:
+            meet(self._fabric)  # whoever ends early is taken for one that failed, and the writer ended with it
+            self._signals.deliver(signal)
 
     def _save(self) -> None:
         if self._store:

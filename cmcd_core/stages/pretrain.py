@@ -15,6 +15,7 @@ from ..data.views import Views
 from ..errors import DataError
 from ..interfaces.encoder import Encoder, Features
 from ..interfaces.objective import Objective
+from ..processes import gathered, own_randomness, require_two_each, share
 from .ahead import ahead
 from .training import History, Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
@@ -24,9 +25,9 @@ HEAD_WIDTH = 128
 class Contrast(nn.Module):
     """Encoder, projection head (d -> d -> 128, dropped afterwards) and NT-Xent over two views."""
 
-    def __init__(self, encoder: Encoder, objective: Objective) -> None:
+    def __init__(self, fabric: Fabric, encoder: Encoder, objective: Objective) -> None:
         super().__init__()
-        self.encoder, self.objective = encoder, objective
+        self.fabric, self.encoder, self.objective = fabric, encoder, objective
         self.head = nn.Sequential(
             nn.Linear(encoder.dim, encoder.dim, bias=False),
             nn.BatchNorm1d(encoder.dim),
@@ -35,10 +36,15 @@ class Contrast(nn.Module):
             nn.BatchNorm1d(HEAD_WIDTH),
         )
 
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Two (N, C, H, W) views of the same samples -> scalar. One pass: BatchNorm sees both views together."""
-        projected = self.head(self.encoder(torch.cat([first, second])).pooled)
-        one, other = projected.chunk(2)
+    def forward(self, first: Tensor, second: Tensor, count: int, noise: int | None = None) -> Tensor:
+        """Two (n, C, H, W) views of this process' samples -> scalar loss of the batch's ``count`` samples.
+
+        One pass: BatchNorm sees both views together.
+        """
+        with own_randomness(self.fabric, noise):
+            pooled = self.encoder(torch.cat([first, second])).pooled
+        both = torch.cat([gathered(self.fabric, side, count) for side in pooled.chunk(2)])
+        one, other = self.head(both).chunk(2)
         loss: Tensor = self.objective(Features(pooled=one), Features(pooled=other))
         return loss
 
@@ -65,9 +71,10 @@ def pretrain(
         lr=config.lr,
         weight_decay=config.weight_decay,
     )
-    make = _two_views(views.at(config.crop_size or max(16, views.size * 2 // 3)), config, seed)
+    require_two_each(fabric, count // plan.steps_per_epoch, "pretrain.batch_size")
+    make = _two_views(fabric, views.at(config.crop_size or max(16, views.size * 2 // 3)), config, seed)
     with seeded(seed):
-        module = Contrast(encoder, objective).to(memory_format=torch.channels_last)
+        module = Contrast(fabric, encoder, objective).to(memory_format=torch.channels_last)
 
     def keys(epoch: int, number: int) -> list[str]:
         return views.keys(shuffled_batches(count, config.batch_size, seed, epoch)[number])
@@ -76,14 +83,14 @@ def pretrain(
 
 
 def _two_views(
-    views: Views, config: PretrainConfig, seed: int
+    fabric: Fabric, views: Views, config: PretrainConfig, seed: int
 ) -> Callable[[int], Iterator[tuple[int, tuple[Any, ...]]]]:
     def make(epoch: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
         for number, rows in enumerate(shuffled_batches(len(views), config.batch_size, seed, epoch)):
-            at = batch_seed(seed, epoch, number)
-            yield (
-                len(rows),
-                tuple(views.augmented(rows, at + side, area_min=config.crop_min, flip=config.flip) for side in (0, 2)),
+            at, own = batch_seed(seed, epoch, number), share(fabric, len(rows))
+            one, other = (
+                views.augmented(rows, at + side, area_min=config.crop_min, flip=config.flip, own=own) for side in (0, 2)
             )
+            yield len(rows), (one, other, len(rows))
 
     return make

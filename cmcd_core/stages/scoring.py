@@ -88,7 +88,7 @@ def judge(task: Task, splits: Splits, part: Labelled, outputs: Iterable[Tensor])
     if not task.spatial:
         whole = torch.cat([output.float().cpu() for output in outputs])
         return Judged(whole, part.targets.at(np.arange(len(part))), {}, task.predict(whole))
-    metrics = {name: metric for name, metric in task.metrics(splits.classes).items() if _adds_up(name, metric)}
+    metrics = {name: metric for name, metric in own_metrics(task, splits).items() if _adds_up(name, metric)}
     rows: dict[tuple[str, str], list[Tensor]] = {}
     predictions: dict[str, list[Tensor]] = {}
     position = 0
@@ -146,7 +146,7 @@ def values(
 
     ``metrics``: Those to use again; making them takes longer than using them.
     """
-    metrics = metrics or task.metrics(splits.classes)
+    metrics = metrics or own_metrics(task, splits)
     metrics.reset()
     if parts[0].outputs is not None:
         chosen = slice(None) if rows is None else rows
@@ -166,6 +166,17 @@ def values(
     return _with_primary(task, out)
 
 
+def own_metrics(task: Task, splits: Splits) -> MetricCollection:
+    """The task's metrics of what this process has: others of the run, which take no part in step 3, are not asked."""
+    from torchmetrics import Metric
+
+    metrics = task.metrics(splits.classes)
+    for part in metrics.modules():
+        if isinstance(part, Metric):
+            part.distributed_available_fn = lambda: False
+    return metrics
+
+
 def _with_primary(task: Task, found: dict[str, float]) -> dict[str, float]:
     if task.primary not in found:
         raise PluginError(f"the task ranks by {task.primary!r}, and its metrics are {', '.join(found)}")
@@ -180,7 +191,7 @@ def score(
 
     ``metrics``: Those to use again.
     """
-    metrics, position = metrics or task.metrics(splits.classes), 0
+    metrics, position = metrics or own_metrics(task, splits), 0
     if not task.spatial:
         return values(task, splits, [judge(task, splits, part, outputs)], metrics=metrics)[task.primary]
     metrics.reset()
@@ -203,7 +214,7 @@ def summarise(
     encoder: Encoder | None = None,
 ) -> Scores:
     """Means over draws, and their intervals: draws and test samples are both resampled, with common seeds."""
-    metrics = task.metrics(splits.classes)
+    metrics = own_metrics(task, splits)
     each = [values(task, splits, [draw.test], metrics=metrics) for draw in draws]
     known = [name for name in each[0] if not any(math.isnan(one[name]) for one in each)]  # not of a class without test
     if task.primary not in known:

@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from ..data.seeds import seeded
+from ..processes import led, several
 from ..progress import Progress
 from ..run_folder import RunFolder
 from .keeping import CheckpointStore, Keeping
@@ -62,8 +63,10 @@ class Session:
     digest: str = ""
 
     @classmethod
-    def within(cls, folder: RunFolder, stage: str, digest: str, progress: Progress) -> Session:
-        """A training that logs and keeps its checkpoints in a run's folder."""
+    def within(cls, folder: RunFolder, stage: str, digest: str, progress: Progress, fabric: Fabric) -> Session:
+        """A training that logs and keeps its checkpoints in a run's folder; of several processes one does."""
+        if not fabric.is_global_zero:
+            return cls(progress=progress, digest=digest)
         return cls(
             progress=progress,
             log=lambda values: folder.log(stage, values),
@@ -105,6 +108,9 @@ def fit(
     an uninterrupted one would. Checkpoints are written after each epoch, in long epochs now and then, and where a
     signal ends the training.
 
+    Several processes take each step together. The samples are then counted over all of them, the loss is the same on
+    all, and ``module`` is called with ``noise``, a seed for what a network draws on its own.
+
     Args:
         enough: Asked after each epoch; True ends the training early.
         scales: Parameter name -> its share of the learning rate; others take all of it.
@@ -116,10 +122,10 @@ def fit(
     fused = fabric.device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(_groups(module, plan.weight_decay, scales or {}), lr=plan.lr, fused=fused)
     standing = Standing(module, optimizer, fabric.device)
-    _go_on(standing, session, title, plan)
+    _go_on(fabric, standing, session, title, plan)
     wrapped, fast = fabric.setup(module, optimizer)
     done = len(standing.losses) * plan.steps_per_epoch + standing.steps
-    keeping = Keeping(session.store, session.digest, standing)
+    keeping = Keeping(fabric, session.store, session.digest, standing)
     with seeded(seed), session.progress.track(title, plan.steps - done) as advance, keeping:
         for epoch in range(len(standing.losses), plan.epochs):
             module.train()
@@ -130,7 +136,8 @@ def fit(
                     continue
                 for group in optimizer.param_groups:
                     group["lr"] = group["share"] * plan.lr_at(epoch * plan.steps_per_epoch + number)
-                loss = wrapped(*args)
+                own = {"noise": batch_seed(seed, epoch, DROPOUT + 1 + number)} if several(fabric) else {}
+                loss = wrapped(*args, **own)
                 watch.see(loss, number)
                 fast.zero_grad()
                 fabric.backward(loss)
@@ -148,9 +155,10 @@ def fit(
     return History(standing.losses)
 
 
-def _go_on(standing: Standing, session: Session, title: str, plan: Plan) -> None:
+def _go_on(fabric: Fabric, standing: Standing, session: Session, title: str, plan: Plan) -> None:
     """From the newest checkpoint that can be read, if there is one."""
-    if session.store and (found := session.store.latest(session.digest, session.progress.note)):
+    store = session.store
+    if found := led(fabric, lambda: store.latest(session.digest, session.progress.note) if store else None):
         standing.restore(*found)
         within = f" and {standing.steps} steps" if standing.steps else ""
         session.progress.note(f"{title}: going on after epoch {len(standing.losses)} of {plan.epochs}{within}")

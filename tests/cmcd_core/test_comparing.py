@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ import pytest
 from PIL import Image
 
 from cmcd_core import ConfigError, RunConfig, run
+from cmcd_core.cells import Spread
+from cmcd_core.cli import main
 from cmcd_core.comparing import Comparison, Variant, variants
 from cmcd_core.summary import _interval
 
@@ -200,8 +204,83 @@ def test_killed_at_any_moment_it_goes_on(done: tuple[Path, dict[str, Any]], tiny
     assert "differences are paired, to cmd" in last.stdout
 
 
+def weights_and_times(out: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")}
+
+
+def test_parts_of_an_array_are_summarised_together(
+    done: tuple[Path, dict[str, Any]], tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Three tasks, one after the other; the one that summarises finds all done."""
+    out = tmp_path / "c"
+    titles = [comparison(tiny_folder, out).go_part(part, 3)["cells"] for part in (1, 2, 3)]
+    assert titles == [["cmd, seed 3"], ["cmc, seed 3"], ["cmd, seed 4", "cmc, seed 4"]]
+    before = weights_and_times(out)
+    assert len(list(out.glob("sources/*/source/model.safetensors"))) == 2
+    assert means(comparison(tiny_folder, out).go(resume=True)) == means(done[1])
+    assert weights_and_times(out) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--cell", "3/2", "--out", "c"], "--cell 3/2: expected I/N"),
+        (["--cell", "two"], "--cell two: expected I/N"),
+        (["--cell", "1/2"], "where do all parts write to"),
+        (["-o", "run.devices=2"], "run.devices: each run of a comparison has one process"),
+    ],
+)
+def test_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", "--target", "depth", "--objectives", "cmd", *words])
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def kill_a_worker(out: Path, killed: list[int]) -> None:
+    """Once a run is under way, kill one of the processes that this one has started and that torch has come into."""
+    while not list(out.glob("cells/*/metrics.jsonl")):
+        time.sleep(0.01)
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with suppress(OSError):
+            about = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            if int(about["PPid"]) == os.getpid() and int(about.get("VmRSS", "0 kB").split()[0]) > 200_000:
+                killed.append(int(status.parent.name))
+    os.kill(killed[-1], signal.SIGKILL)
+
+
 @pytest.mark.slow
-def test_side_by_side_it_finds_the_same(done: tuple[Path, dict[str, Any]], tiny_folder: Path, tmp_path: Path) -> None:
-    values = comparison(tiny_folder, tmp_path / "c", jobs=2).go(resume=False)
+@pytest.mark.parametrize("backend", ["loky", "dask"])
+def test_side_by_side_it_finds_the_same_though_a_worker_is_killed(
+    backend: Any, done: tuple[Path, dict[str, Any]], tiny_folder: Path, tmp_path: Path
+) -> None:
+    if backend == "dask":
+        pytest.importorskip("distributed")
+    killed: list[int] = []
+    killer = Thread(target=kill_a_worker, args=(tmp_path / "c", killed), daemon=True)
+    if sys.platform == "linux":
+        killer.start()
+    values = comparison(tiny_folder, tmp_path / "c", spread=Spread(backend, 2)).go(resume=False)
+    assert killed or sys.platform != "linux"
+    assert values["failed"] == {}
     for key, found in means(values).items():
         assert found == pytest.approx(means(done[1])[key], abs=0.1)  # threads may change the order of sums
+
+
+@pytest.mark.slow
+def test_parts_wait_for_what_they_share(tiny_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c"
+    base = ["--target", "depth", "--data", str(tiny_folder), "--objectives", "cmd,cmc", "--seeds", "1", "--epochs", "1"]
+    base += ["--labels", "1", "--label-draws", "2", "--baseline", "none", "--device", "cpu", "--out", str(out)]
+    base += ["-o", "run.size=24", "-o", "pretrain.batch_size=16", "-o", "distill.batch_size=16"]
+    command = [sys.executable, "-m", "cmcd_core.cli", "compare", *base]
+    parts = [subprocess.Popen([*command, "--cell", f"{part}/2", "--json"], stdout=subprocess.PIPE) for part in (1, 2)]
+    said = [json.loads(part.communicate(timeout=300)[0]) for part in parts]
+    assert [part.returncode for part in parts] == [0, 0]
+    assert [part["cells"] for part in said] == [["cmd, seed 0"], ["cmc, seed 0"]]
+    log = (out / "sources" / "s0" / "metrics.jsonl").read_text().splitlines()
+    assert len(log) == len(set(log)) == 1
