@@ -41,8 +41,8 @@ class Cells:
     levels: Numbers
 
     def of(self, ladder: str) -> Cells:
-        """One ladder's, with the data as they are for its first rung."""
-        kept = np.array([name in (ladder, CLEAN) for name in self.ladders])
+        """One ladder's; with the data as they are for its first rung, which that of the demo's noise has of its own."""
+        kept = np.array([name == ladder or (name == CLEAN and ladder != "noise") for name in self.ladders])
         distances = {name: values[kept] for name, values in self.distances.items()}
         names = tuple(name for name, keep in zip(self.ladders, kept, strict=True) if keep)
         return Cells(self.error[kept], distances, self.seeds[kept], names, self.levels[kept])

@@ -2,8 +2,8 @@
 
     python examples/theory/record.py sweeps/demo sweeps/real runs/ --out cmcd_core/theory/recorded_runs.csv
 
-Every run below these folders is taken: a sweep's cells, a comparison's, or any other. Its pairs are looked at as the
-forecast will look at them: before any training, through its source encoder.
+Every run below these folders that trained from scratch too is taken: a sweep's cells, or any other. Its pairs are
+looked at as the forecast will look at them: before any training, through its source encoder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 
 from cmcd_core import RunConfig, load_run
 from cmcd_core.catalog import load
-from cmcd_core.forecasting import STEPS, Prospect, prospect
+from cmcd_core.config import STEPS
+from cmcd_core.forecasting import Prospect, prospect
 from cmcd_core.grammar import read_toml
 from cmcd_core.progress import Progress
 from cmcd_core.resolve import resolve
@@ -54,13 +55,14 @@ def rows(folder: Path) -> Iterator[dict[str, Any]]:
     accuracy: dict[tuple[str, str], float] = {}
     labels: dict[str, float] = {}
     for entry in result["evaluations"]:
-        if entry["modality"] == result["target"] and entry["protocol"] in ("linear", "supervised"):
+        if entry["encoder"] in ("distilled", "scratch") and entry["protocol"] in ("linear", "supervised"):
             accuracy[entry["encoder"], entry["labels"]] = entry["metrics"]["top1"]
             labels[entry["labels"]] = entry["n_train"] / entry["classes"]
     found = seen(folder)
     data, about = origin(folder)
     for budget, a_class in labels.items():
-        scratch = accuracy.get(("scratch", budget))
+        if not {("distilled", budget), ("scratch", budget)} <= accuracy.keys():
+            continue
         yield {
             "data": data,
             "about": about,
@@ -70,7 +72,7 @@ def rows(folder: Path) -> Iterator[dict[str, Any]]:
             "classes": found.classes,
             **{name: f"{getattr(found, name):.4f}" for name in MEASURED},
             "distilled": f"{accuracy['distilled', budget]:.4f}",
-            "scratch": "" if scratch is None else f"{scratch:.4f}",
+            "scratch": f"{accuracy['scratch', budget]:.4f}",
             "objective": result["objective"],
         }
 
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     table: list[dict[str, Any]] = []
     for file in sorted(file for folder in options.folders for file in folder.rglob("result.json")):
-        if "distill" in load_run(file.parent).values.get("steps", []):
+        if "scratch" in {entry["encoder"] for entry in load_run(file.parent).evaluations}:
             table += rows(file.parent)
             print(file.parent.name, flush=True)
     table.sort(key=lambda row: (row["data"], row["about"], row["seed"], row["pairs"], row["labels"]))

@@ -13,6 +13,7 @@ import argparse
 import csv
 import sys
 import time
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,13 +103,12 @@ class Sweep:
             run={"seed": cell.seed, "out": str(self.out / "cells" / cell.name), **sizes},
         )
 
-    def _epochs(self, cell: Cell) -> int:
+    def _epochs(self, cell: Cell) -> int | None:
         """Fewer pairs are seen more often: as many samples in all."""
-        epochs = int(self.options.epochs)
-        if cell.ladder != "pairs":
-            return epochs
+        if self.options.epochs is None or cell.ladder != "pairs":
+            return self.options.epochs
         every = DEMO["train"] if self.pairs is None else sum(row["split"] == "train" for row in self.pairs.rows())
-        return round(epochs * every / cell.level)
+        return round(self.options.epochs * every / cell.level)
 
     def _data(self, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
         """Of the pairs, and of the labels."""
@@ -149,19 +149,22 @@ class Sweep:
         return out / "source"
 
     def result(self, cell: Cell) -> Result:
-        """A cell's run: the finished one, or a new one."""
+        """A cell's run: the finished one, with what scratch lacks, or a new one."""
         config = self.config(cell)
         folder = Path(str(config.run.out))
-        if (folder / "result.json").exists():
-            found = load_run(folder)
-            wanted = {label for label in self.options.labels if self.options.scratch}
-            scratch = {entry["labels"] for entry in found.evaluations if entry["encoder"] == "scratch"}
-            if wanted <= scratch:
-                return found
         cells = self.out.glob(f"cells/{cell.data}-*-s{cell.seed}/config.toml")  # what is the same is not trained again
         siblings = [file.parent for file in cells if file.parent != folder]
-        steps: Any = ("evaluate",) if (folder / "result.json").exists() else ("pretrain", "distill", "evaluate")
-        return run(config, steps=steps, resume=(folder / "config.toml").exists(), siblings=siblings)
+        if not (folder / "result.json").exists():
+            return run(config, resume=(folder / "config.toml").exists(), siblings=siblings)
+        found = load_run(folder)
+        scratch = {entry["labels"] for entry in found.evaluations if entry["encoder"] == "scratch"}
+        if not self.options.scratch or {*self.options.labels} <= scratch:
+            return found
+        values = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+        wanted = config.evaluate.model_dump(mode="json", include={"labels", "baselines", "scratch_lrs", "label_draws"})
+        values["evaluate"] |= wanted
+        values["run"]["out"] = str(folder)
+        return run(RunConfig.from_mapping(values), steps=("evaluate",), resume=True, siblings=siblings)
 
 
 def row(cell: Cell, result: Result) -> dict[str, Any]:
@@ -218,7 +221,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--objective", default="cmc")
     add("--teacher", help="a source encoder; default, for the demo alone: step 1 with the first seed")
     add("--teacher-architecture")
-    add("--epochs", type=int, default=8, help="of step 2")
+    add("--epochs", type=lambda text: None if text == "default" else int(text), default=8, help="of step 2, or default")
     add("--size", type=int, default=32)
     add("--source-size", type=int, default=96)
     add("--most", type=int, help="rows of a split")
