@@ -112,7 +112,7 @@ def _compared(run: Evidence, entry: Mapping[str, Any], comparison: Mapping[str, 
         sentence += f"; {against} reaches {percent(other['metrics'][metric])} with the same labels"
     interval = (
         f"The difference is {gain} points. Its 95 % interval, paired over test samples and label draws, is "
-        f"{span((low, high))}{', which holds zero' if low <= 0 <= high else ''}."
+        f"{span((low, high))}{', which includes zero' if low <= 0 <= high else ''}."
     )
     deck = (f"{sentence}.", interval, *_further(run, entry, comparison), *_cost(run))
     return Answer(headline, deck, verdict, _facts(run, entry, comparison), entry, comparison)
@@ -141,7 +141,7 @@ def _further(run: Evidence, entry: Mapping[str, Any], comparison: Mapping[str, A
         for budget, other in sorted(own.items(), key=lambda pair: pair[1]["n_train"])
         if budget != entry["labels"] and budget in gains
     ]
-    return [f"Elsewhere the difference is {listed(said)}."] if said else []
+    return [f"Under the other budgets the difference is {listed(said)}."] if said else []
 
 
 def _unmeasured(run: Evidence) -> Answer:

@@ -13,7 +13,7 @@ from .svg import DASHES, Scale, around, drawing, element, in_steps, line, marker
 from .words import percent
 
 WIDE = 440
-CLASSES = 12
+CLASSES = 11
 """Colours of the page; more classes are not told apart by colour."""
 NUMBERED, NAMED = 15, 40
 """Classes up to which a confusion matrix shows numbers, and names."""
@@ -145,11 +145,18 @@ def intervals(rows: Sequence[Row], title: str, *, x: str, say: Callable[[float],
     parts.append(text((left + right) / 2, height - 8, x, anchor="middle", class_="label strong"))
     for number, row in enumerate(rows):
         y = 22 + step * number
-        parts.append(text(left, y, cut(row.name, 44), class_="label name"))
+        parts.append(_name(left, y, cut(row.name, 44)))
         parts.append(text(right, y, row.shown, anchor="end", class_="label strong"))
         parts.append(line(along(row.low), y + 14, along(row.high), y + 14, f"bar c{row.style.colour}"))
         parts.append(marker(row.style.form, along(row.value), y + 14, 5.5, row.style.mark, f"{row.name}: {row.shown}"))
     return drawing(WIDE, height, title, *parts, class_="chart")
+
+
+def _name(x: float, y: float, words: str) -> Markup:
+    """A row's name, on paper of about its width: grid lines do not cross it."""
+    return element("rect", x=x - 1, y=y - 12, width=7.2 * len(words), height=16, class_="behind") + text(
+        x, y, words, class_="label name"
+    )
 
 
 @dataclass(frozen=True)
@@ -174,7 +181,7 @@ def changes(rows: Sequence[Change], title: str) -> Markup:
         y = 22 + step * number
         ends = [None if value is None else min(1.0, max(0.0, value)) for value in (row.before, row.after)]
         said = " → ".join("–" if value is None else f"{value:.2f}" for value in ends)
-        parts.append(text(left - 2, y, cut(row.name, 46), class_="label name"))
+        parts.append(_name(left - 2, y, cut(row.name, 46)))
         parts.append(text(right, y, said, anchor="end", class_="label strong"))
         if ends[0] is not None and ends[1] is not None:
             parts.append(line(along(ends[0]), y + 14, along(ends[1]), y + 14, "bar c0"))

@@ -78,16 +78,15 @@ def _one_group(group: Group) -> tuple[str, list[str], str]:
     seeds = f"{len(group.runs)} seeds of one configuration"
     if not group.gains:
         return seeds, ["Nothing was compared with training from scratch."], "open"
-    key = next(iter(group.gains))
+    key = next(key for key in common_keys([group]) if key in group.gains)
     value, ends = group.gains[key]
     verdict = "paid" if ends[0] > 0 else "lost" if ends[1] < 0 else "unclear"
-    words = {"paid": "Distillation paid", "lost": "Distillation did not pay", "unclear": "No clear gain"}[verdict]
     deck = [
         f"Task {key[0]}, protocol {key[1]}, {group.own[key].labels}: {percent(group.own[key].value)} against "
         f"{percent(group.scratch[key[0], key[2]].value)} from scratch.",
         f"95 % interval {span(ends)}, over seeds, test samples and label draws.",
     ]
-    return f"{words}: {points(value)} points over training from scratch, {seeds}", deck, verdict
+    return f"{points(value)} points over training from scratch, {seeds}", deck, verdict
 
 
 def _sections(groups: Sequence[Group], keys: Sequence[Key]) -> Iterator[Section]:
