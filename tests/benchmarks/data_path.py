@@ -51,7 +51,7 @@ def measure(repeats: int, quick: bool) -> Found:
     """First and later epochs, at the default size and at ImageNet's."""
     found = Found()
     with tempfile.TemporaryDirectory() as folder:
-        samples = write_pairs(Path(folder), 64 if quick else 192, SIDE)
+        samples = write_pairs(Path(folder), 64 if quick else 160, SIDE)
         for size in (64,) if quick else (64, 224):
             found.rows += measure_size(samples, size, repeats, Path(folder))
     return found

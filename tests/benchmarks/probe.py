@@ -25,7 +25,7 @@ from .measuring import Found, alternating, at_least, both_clocks, middle, ratio,
 from .setting import CLASSES, DEVICE, encoder, fresh_cache, modality, write_pairs
 
 SIZE, SIDE, BATCH, RATE = 64, 480, 64, 0.03
-BUDGETS, DRAWS, EPOCHS = ("5", "10"), 10, 25
+BUDGETS, DRAWS, EPOCHS = ("5", "10"), 10, 20
 """A budget is so many labels a class. 100 epochs are usual: fewer are in the other side's favour."""
 POINTS = 0.003
 """How much worse our accuracy may be: 0.3 points."""

@@ -22,7 +22,7 @@ from cmcd_core.stages.training import Session, batch_seed, shuffled_batches
 from .measuring import Found, Row, Seconds, alternating, at_least, both_clocks, middle, ratio, require
 from .setting import encoder, fabric, modality, objective, paired, scenes, stored_side, views_of
 
-SIZE, COUNT, TEACHER = 64, 256, "resnet18"
+SIZE, COUNT, TEACHER = 64, 160, "resnet18"
 STUDENTS = (("ResNet-18 into itself", "resnet18"), ("ResNet-18 into the slim default", None))
 CONFIG = DistillConfig(views=1, batch_size=32)
 

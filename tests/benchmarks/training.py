@@ -25,7 +25,7 @@ from .measuring import Found, Row, alternating, at_least, at_most, both_clocks, 
 from .setting import Lesson, encoder, fabric, lesson, objective, same_weights
 
 Batch = tuple[Tensor, ...]
-CASES = (("slim ResNet (default)", None, 2048), ("ResNet-18", "resnet18", 256))
+CASES = (("slim ResNet (default)", None, 2048), ("ResNet-18", "resnet18", 128))
 SHOWN = 8
 """Lines of the profile."""
 
