@@ -14,15 +14,15 @@ STEPS = ("pretrain", "distill", "evaluate")
 
 
 def data(run: Evidence) -> Iterator[Section]:
-    """Some training samples, whole and as one crop."""
+    """Some training samples, whole and as one augmented view."""
     if not run.seen.get("samples"):
         return
     strips = []
     for sample in run.seen["samples"]:
         tiles = []
-        for side, (whole, crop) in sample["views"].items():
+        for side, (whole, changed) in sample["views"].items():
             name = getattr(run, side)
-            for file, what in ((whole, "whole"), (crop, "a crop")):
+            for file, what in ((whole, "whole"), (changed, "augmented")):
                 where = address_of(run.picture(file), run.path)
                 tiles.append(Tile(where, f"{name} of {sample['key']}, {what}", [f"{name}, {what}"]))
         strips.append(Strip(str(sample["key"]), tiles))
@@ -30,8 +30,8 @@ def data(run: Evidence) -> Iterator[Section]:
         f"{getattr(run, side)} as {' × '.join(map(str, shape))} numbers" for side, shape in run.seen["inputs"].items()
     )
     caption = (
-        f"At the encoders' own size: {sizes}. Crops are drawn, mirrored and augmented as in training. Evenly spaced, "
-        "not picked."
+        f"At the encoders' own size: {sizes}. Augmented ones are changed as in training. Samples are evenly spaced, not "
+        "picked."
     )
     what = "Pairs" if len(run.seen["inputs"]) > 1 else "Samples"
     blocks: list[Block] = [Sheet(f"{what} of the training split", caption, strips)]

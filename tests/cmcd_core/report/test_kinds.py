@@ -47,7 +47,7 @@ def test_step_by_step(tmp_path: Path) -> None:
     page = Page.of(out / "report.html")
     assert {"map", "retrieval", "distance", "labels", "predictions"} <= sections(page)
     assert "over an untrained network" in page.one("h1").words or "No clear gain" in page.one("h1").words
-    assert len([e for e in page.all("img") if "a crop" in e.attributes["alt"]]) == 16
+    assert len([e for e in page.all("img") if "augmented" in e.attributes["alt"]]) == 16
 
 
 def test_modules_of_ones_own(tmp_path: Path) -> None:
