@@ -30,8 +30,8 @@ def data(run: Evidence) -> Iterator[Section]:
         f"{getattr(run, side)} as {' × '.join(map(str, shape))} numbers" for side, shape in run.seen["inputs"].items()
     )
     caption = (
-        f"At the encoders' own size: {sizes}. Augmented ones are changed as in training. Samples are evenly spaced, not "
-        "picked."
+        f"At the encoders' own size: {sizes}. Augmented ones are changed as in training. Samples are evenly spaced, "
+        "not picked."
     )
     what = "Pairs" if len(run.seen["inputs"]) > 1 else "Samples"
     blocks: list[Block] = [Sheet(f"{what} of the training split", caption, strips)]
