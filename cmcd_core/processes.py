@@ -41,7 +41,8 @@ LONG = timedelta(days=30)
 """How long one may work while the others wait: they learn at once that it has ended, whichever way."""
 POLL = 0.05
 """Seconds between two looks at whether all are here: signals are heard in between."""
-GONE = ("closed by peer", "reset by peer", "socket closed", "broken pipe", "connection refused", "aborted")
+GONE = ("closed by peer", "reset by peer", "socket closed", "broken pipe", "connection refused", "timed out")
+"""What gloo says of a process that has ended."""
 KNOWN = ("find_unused_parameters=True", "Grad strides do not match", "`broadcast_buffers` is deprecated")
 """What torch warns of though it is meant: parameters may go unused, weights lie in channels-last order, and each
 process has its own BatchNorm statistics."""
@@ -298,4 +299,4 @@ def _is_loss(error: Exception) -> bool:
     if isinstance(error, CmcdError) or not isinstance(error, RuntimeError):
         return False
     text = str(error).lower()
-    return isinstance(error, dist.DistError) or any(words in text for words in GONE)
+    return isinstance(error, dist.DistError) or ("gloo" in text and any(words in text for words in GONE))
