@@ -111,7 +111,7 @@ def task_splits(bench: Workbench, side: Side, chosen: Chosen, task: Task) -> Spl
 
 
 def _read_splits(bench: Workbench, side: Side, chosen: Chosen, task: Task) -> Splits:
-    classes = bench.resolved.places[EVALUATE].loader.classes.get(task.target_name) or _found(bench, task)
+    classes = classes_of(bench, task)
 
     def part(split: Split) -> Labelled:
         views = bench.views(EVALUATE, side, split)
@@ -120,9 +120,9 @@ def _read_splits(bench: Workbench, side: Side, chosen: Chosen, task: Task) -> Sp
     return Splits(part("train"), part("val"), part("test"), tuple(classes) if classes else None)
 
 
-def _found(bench: Workbench, task: Task) -> Sequence[str] | None:
-    """Classes that the data set does not name."""
-    return task.find_classes(
+def classes_of(bench: Workbench, task: Task) -> Sequence[str] | None:
+    """A task's classes: those that the data set names, else those that are found in it."""
+    return bench.resolved.places[EVALUATE].loader.classes.get(task.target_name) or task.find_classes(
         readable(task, sample.key, sample.targets[task.target_name])
         for split in SPLITS
         for sample in bench.samples(EVALUATE, split)

@@ -9,32 +9,79 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import DEBUG
+from .options import DEBUG, SOURCE, TARGET, TEACHERS, options
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
+FORECAST = (
+    click.option("--forecast", is_flag=True, help="Before any training: will distillation beat scratch, and by what?"),
+    SOURCE,
+    TARGET,
+    *TEACHERS,
+    click.option("--labels", multiple=True, metavar="N|F%", help="--forecast: label budgets.  [default: 5]"),
+    click.option("--classes", type=click.IntRange(2), metavar="N", help="--forecast: of pairs that have no labels."),
+    click.option(
+        "-o", "--option", "assignments", multiple=True, metavar="KEY=VALUE", help="--forecast: any key of a run."
+    ),
+)
+
+
 @click.command(short_help="How far apart are two modalities? With directions and intervals.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--data", metavar="PATH|LOADER:PATH", help="Other pairs than the run's.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="[default: test, or val if that is small]")
 @click.option("--before", is_flag=True, help="The student as it was before distillation.")
 @click.option("--permutations", type=click.IntRange(0), default=0, metavar="N", help="For the p-value of MMD².")
+@options(*FORECAST)
 @click.option("--json", "as_json", is_flag=True, help="Print the estimates as JSON.")
 @DEBUG
 def distance(
-    run: Path, data: str | None, split: Any, before: bool, permutations: int, as_json: bool, debug: bool
+    run: Path | None,
+    data: str | None,
+    split: Any,
+    before: bool,
+    permutations: int,
+    forecast: bool,
+    assignments: tuple[str, ...],
+    as_json: bool,
+    debug: bool,
+    **flags: Any,
 ) -> int:
     """Measure the distance between the source's and the target's features of held-out pairs.
 
     RUN is a run's folder whose step 2 is done. Every estimate says which side of the truth it is on, raw and with each
-    modality's mean taken away.
+    modality's mean taken away. With --forecast nothing needs to be trained but the source encoder: RUN is a folder
+    whose step 1 is done, or --teacher names one.
 
     \b
     cmcd distance runs/my-run
     cmcd distance runs/my-run --before
+    cmcd distance --forecast --target depth --data pairs/ --teacher efficientnet-lite0 --labels 5
     """  # fmt: skip
+    if forecast:
+        _only(split=split, before=before, permutations=permutations)
+        from .forecast import forecast as foretell
+
+        return foretell(run, data, flags, assignments, as_json)
+    _only(**flags, option=assignments)
+    if run is None:
+        raise click.UsageError("which run? Name a folder whose step 2 is done, or pass --forecast.")
+    return _measure(run, data, split, before, permutations, as_json)
+
+
+def _only(**given: Any) -> None:
+    """Refuse flags that the other way of asking has."""
+    names = {"teachers": "teacher"}
+    for name, value in given.items():
+        if value not in (None, False, (), 0):
+            flag = "--" + names.get(name, name).replace("_", "-")
+            way = "without" if name in ("split", "before", "permutations") else "with"
+            raise click.UsageError(f"{flag} goes {way} --forecast only.")
+
+
+def _measure(run: Path, data: str | None, split: Any, before: bool, permutations: int, as_json: bool) -> int:
     from ..catalog import load
     from ..errors import DataError
     from ..grammar import parse_data
