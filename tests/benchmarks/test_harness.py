@@ -46,9 +46,14 @@ def test_goals_are_met_or_not_by_the_median() -> None:
     assert at_most("x", found, 1.05).measured == "1.02 (0.90 to 1.40)"
 
 
-def test_nothing_is_measured_of_sides_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_requirement_that_does_not_hold_ends_a_benchmark() -> None:
+    require(True, "snow is white")
     with pytest.raises(AssertionError, match="not true that snow is black"):
         require(False, "snow is black")
+
+
+@pytest.mark.slow
+def test_nothing_is_measured_of_sides_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "step_two", lambda *given: 1.0)
     monkeypatch.setattr(training, "bare_loop", lambda *given: 2.0)
     with pytest.raises(AssertionError, match="both losses are equal"):
