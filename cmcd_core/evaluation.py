@@ -79,6 +79,9 @@ class Evaluation:
 
     def _frozen(self, one: Contender, protocol: str, chosen: Chosen, task: Task, splits: Splits) -> None:
         """linear and knn."""
+        if task.spatial and one.name == "source" and not one.encoder.dense_dim:  # several teachers side by side
+            self.bench.note(f"{chosen.name}: the source is left out, as it has no dense maps")
+            return
         if one.side == "source":  # for reference: what the source encoder makes of its own modality
             if unserved(self.bench, task, "source"):
                 return

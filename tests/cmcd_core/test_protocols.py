@@ -437,6 +437,15 @@ def test_labels_come_before_masks(scenes: Path, cmcd: Cmcd) -> None:
     assert err.count("the data have a 'mask' too") == 1, "told once, though it is found out twice"
 
 
+def test_teachers_side_by_side_have_no_maps_to_segment_by(scenes: Path, cmcd: Cmcd) -> None:
+    assert cmcd(*short(scenes, "one"))[0] == 0
+    teachers = ["--teacher", "one/source", "--teacher", "one/source"]
+    code, _, err = cmcd(*short(scenes, "two"), *teachers, "--task", "segmentation")
+    assert code == 0, err
+    assert {entry["encoder"] for entry in entries(Path("two"))} == {"distilled", "untrained"}
+    assert "segmentation: the source is left out, as it has no dense maps" in err
+
+
 def test_masks_alone_are_evaluated_and_classes_numbered(scenes: Path, tmp_path: Path, cmcd: Cmcd) -> None:
     bare = without_column(scenes, tmp_path / "bare", "label")
     (bare / "mask_classes.txt").unlink()
