@@ -39,7 +39,7 @@ START = (
 
 @click.group(
     invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="`cmcd` alone says how to begin.",
+    epilog="Begin with: cmcd run --source image --target depth (generated data). `cmcd` alone says more.",
 )  # fmt: skip
 @click.version_option(package_name="cmcd", message="cmcd %(version)s")
 @click.pass_context

@@ -95,7 +95,7 @@ def test_one_teacher_or_several() -> None:
         ({"target": {"unit": "mm"}}, "target.name: missing"),
         ({"target": "depth", "distill": {"epoch": 3}}, "distill.epoch: unknown option, did you mean 'epochs'?"),
         ({"target": "depth", "distil": {}}, "distil: unknown option, did you mean 'distill'?"),
-        ({"target": "depth", "run": {"zzz": 1}}, "run.zzz: unknown option, known: device, out, precision"),
+        ({"target": "depth", "run": {"zzz": 1}}, "run.zzz: unknown option, known: device, devices, out, precision"),
         ({"target": "depth", "distill": {"epochs": "many"}}, "distill.epochs: should be a valid integer"),
         ({"target": "depth", "distill": {"epochs": "many"}}, "(got 'many')"),
         ({"target": "depth", "distill": {"epochs": 2.5}}, "(got 2.5)"),
