@@ -45,7 +45,7 @@ class Views:
 
     def plain(self, indices: np.ndarray | Tensor) -> Tensor:
         """(n,) positions -> (n, channels, size, size), whole and unaugmented."""
-        return self._encode(self.whole(indices))
+        return self.encoded(self.whole(indices))
 
     def whole(self, indices: np.ndarray | Tensor) -> Tensor:
         """The same as decoded, which ``Modality.picture`` shows: (n, C, size, size), before ``Modality.encode``."""
@@ -69,21 +69,7 @@ class Views:
         ``geometry`` imposes crops drawn elsewhere (a paired view's); otherwise they are drawn here. ``own`` makes those
         rows of the batch alone: what a process gets of a batch is what one process alone would have made of them.
         """
-        return self._encode(self.drawn(indices, seed, area_min=area_min, flip=flip, geometry=geometry, own=own))
-
-    def augmented_and_valid(
-        self,
-        indices: np.ndarray | Tensor,
-        seed: int,
-        *,
-        area_min: float,
-        flip: bool,
-        geometry: Geometry | None,
-        own: slice | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """The same, and (n, size, size) which pixels hold a measurement; None: all do."""
-        x = self.drawn(indices, seed, area_min=area_min, flip=flip, geometry=geometry, own=own)
-        return self._encode(x), self.modality.valid(x)
+        return self.encoded(self.drawn(indices, seed, area_min=area_min, flip=flip, geometry=geometry, own=own))
 
     def drawn(
         self,
@@ -95,7 +81,7 @@ class Views:
         geometry: Geometry | None = None,
         own: slice | None = None,
     ) -> Tensor:
-        """Cropped, mirrored and augmented, as decoded."""
+        """The same as decoded, before ``Modality.encode``."""
         rows = own or slice(None)
         x = self._load(indices[rows])
         if self._resize is not None:
@@ -122,5 +108,6 @@ class Views:
             return batch.pin_memory().to(self.device, non_blocking=True)
         return batch.to(self.device)
 
-    def _encode(self, x: Tensor) -> Tensor:
+    def encoded(self, x: Tensor) -> Tensor:
+        """(n, C, size, size) as decoded -> (n, channels, size, size), what an encoder sees."""
         return self.modality.encode(x).contiguous(memory_format=torch.channels_last)

@@ -327,7 +327,7 @@ def distill(
             given = [bank.pooled(view, at), *map(torch.from_numpy, (rows, pairs.group[rows], pairs.weight[rows]))]
             # Maps must show the same places; pooled features need not.
             geometry, own = bank.geometry(view, at) if bank.geometries is not None else None, share(fabric, len(rows))
-            x, valid = views.augmented_and_valid(
+            x = views.drawn(
                 pairs.target[rows],
                 batch_seed(seed, epoch, number),
                 area_min=config.crop_min,
@@ -337,9 +337,9 @@ def distill(
             )
             if bank.maps is not None:
                 given.append(bank.dense(view, at))
-                if valid is not None:
+                if (valid := views.modality.valid(x)) is not None:
                     given.append(F.adaptive_avg_pool2d(valid[:, None].float(), bank.maps.shape[-2:])[:, 0])
-            yield len(rows), (x, *(tensor.to(x.device) for tensor in given))
+            yield len(rows), (views.encoded(x), *(tensor.to(x.device) for tensor in given))
 
     recipe = Recipe(
         epochs=epochs,
