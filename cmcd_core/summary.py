@@ -40,14 +40,14 @@ def summarise(runs: Sequence[tuple[str, int, Path]], reference: str) -> dict[str
         entry = {
             "encoder": encoder, "task": task, "protocol": protocol, "labels": labels, **row.about,
             "seeds": sorted(row.metrics), "per_seed": [row.metrics[seed] for seed in sorted(row.metrics)],
-            "mean": float(np.mean(list(row.metrics.values()))), "interval": _interval(row.replicates),
+            "mean": float(np.mean(list(row.metrics.values()))), "interval": interval(row.replicates),
         }  # fmt: skip
         other = next((r for key, r in rows.items() if _is_reference(key, reference, task, protocol, labels)), None)
         if other is not None and encoder != reference and row.about["modality"] == other.about["modality"]:
             common = sorted(row.metrics.keys() & other.metrics.keys())
             apart = {seed: row.replicates[seed] - other.replicates[seed] for seed in common}
             value = float(np.mean([row.metrics[seed] - other.metrics[seed] for seed in common]))
-            entry["difference"] = {"over": reference, "value": value, "interval": _interval(apart)}
+            entry["difference"] = {"over": reference, "value": value, "interval": interval(apart)}
         table.append(entry)
     return {"rows": table}
 
@@ -79,7 +79,7 @@ def _rows(runs: Sequence[tuple[str, int, Path]]) -> dict[Key, Row]:
     return out
 
 
-def _interval(replicates: Mapping[int, np.ndarray]) -> list[float]:
+def interval(replicates: Mapping[int, np.ndarray]) -> list[float]:
     """2.5 and 97.5 percentiles of the mean over seeds: seeds resampled, and one replicate drawn of each."""
     stacked = np.stack([replicates[seed] for seed in sorted(replicates)])
     count, each = stacked.shape

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from cmcd_core.summary import interval
+
 BEGIN, END = "<!-- results: made by examples/benchmark/page.py -->", "<!-- end of results -->"
 EXISTING = ("scratch", "ssl-target", "source as it is", "l2", "socket", "crd", "sp", "pkt", "seed", "cka")
 OURS = ("cmd", "cmc", "recommended")
 DISTILLED = (*EXISTING[3:], *OURS)
 METHODS = (*EXISTING, *OURS, "untrained")
-DRAWS = 2000
 GOAL = 0.03
 
 
@@ -80,21 +81,12 @@ def _mean(values: dict[int, float]) -> float:
     return float(np.mean(list(values.values())))
 
 
-def interval(replicates: dict[int, np.ndarray]) -> tuple[float, float]:
-    """95 % of the mean over seeds: seeds resampled, and one replicate drawn of each."""
-    stacked = np.stack([replicates[seed] for seed in sorted(replicates)])
-    generator = np.random.default_rng(0)
-    seeds = generator.integers(len(stacked), size=(DRAWS, len(stacked)))
-    picked = generator.integers(stacked.shape[1], size=(DRAWS, len(stacked)))
-    low, high = np.quantile(stacked[seeds, picked].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
-
-
 def apart(one: Measured, other: Measured) -> tuple[float, float, float]:
     """Paired difference of test scores over common seeds, and its interval."""
     common = sorted(one.score.keys() & other.score.keys())
     value = float(np.mean([one.score[seed] - other.score[seed] for seed in common]))
-    return value, *interval({seed: one.replicates[seed] - other.replicates[seed] for seed in common})
+    low, high = interval({seed: one.replicates[seed] - other.replicates[seed] for seed in common})
+    return value, low, high
 
 
 def best_existing(table: Table) -> str | None:
