@@ -39,6 +39,7 @@ WIDTH, SIZES, SMALL = 256, (8192, 32_768), 128
 WIDTH_OF_LARGE, OF_LARGE = 64, ("cmd", "cmc")
 """What is measured of the larger batch, where one pass takes many seconds."""
 CLEAR = Path("/proc/self/clear_refs")
+REPOSITORY = Path(__file__).parents[2]
 
 
 def measure(repeats: int, quick: bool) -> Found:
@@ -160,9 +161,10 @@ def added_memory(name: str, n: int) -> dict[str, float]:
 
 
 def in_a_process(name: str, n: int) -> dict[str, int]:
+    """:func:`added_memory` where nothing was allocated before."""
     code = (
         f"import json; from tests.benchmarks.losses import added_memory; print(json.dumps(added_memory({name!r}, {n})))"
     )
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, cwd=REPOSITORY)
     measured: dict[str, int] = json.loads(done.stdout)
     return measured

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -18,7 +16,8 @@ from cmcd_objectives.functional.similarity_distillation import cmd_terms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "losses.py"
+from tests.benchmarks.losses import in_a_process
+
 DIRECTIONS = ("both", "target_to_source", "source_to_target")
 
 
@@ -342,6 +341,4 @@ def test_memory(name, tmp_path):
 @pytest.mark.parametrize("name", ["cmd", "cmd source anchors", "cmc", "siglip", "nt_xent"])
 def test_memory_of_the_process(name):
     """At N = 8192, D = 256: at most an eighth of one N x N matrix beyond inputs and gradients."""
-    command = [sys.executable, str(BENCHMARK), "--measure", name, "tiled", "--n", "8192", "--repeats", "0"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(result.stdout)["mib"] <= 32
+    assert in_a_process(name, 8192)["mib"] <= 32
