@@ -23,7 +23,7 @@ from cmcd_core import ConfigError, RunConfig, run
 from cmcd_core.cells import Spread
 from cmcd_core.cli import main
 from cmcd_core.comparing import Comparison, Variant, variants
-from cmcd_core.summary import _interval
+from cmcd_core.summary import interval
 
 BASE: dict[str, Any] = {
     "target": {"name": "depth"},
@@ -151,13 +151,13 @@ def test_variants_of_a_grid() -> None:
 def test_intervals() -> None:
     rng = np.random.default_rng(0)
     within = {seed: 0.5 + 0.02 * rng.standard_normal(500) for seed in range(4)}
-    low, high = _interval(within)
+    low, high = interval(within)
     assert 0.5 - 0.035 < low < 0.5 - 0.01 < 0.5 + 0.01 < high < 0.5 + 0.035  # 0.02 · 1.96 / √4, about
     between = {seed: np.full(50, value) for seed, value in enumerate([0.3, 0.5, 0.7])}
-    low, high = _interval(between)
+    low, high = interval(between)
     assert low == pytest.approx(0.3, abs=0.07)
     assert high == pytest.approx(0.7, abs=0.07)
-    assert _interval({0: np.full(50, 0.4)}) == [pytest.approx(0.4)] * 2
+    assert interval({0: np.full(50, 0.4)}) == [pytest.approx(0.4)] * 2
 
 
 def test_tuning_searches_the_same_kinds_of_keys_and_keeps_its_trials(tiny_folder: Path, tmp_path: Path) -> None:
