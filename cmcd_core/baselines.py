@@ -11,9 +11,8 @@ from .encoders import load_encoder
 from .errors import ConfigError
 from .interfaces.encoder import Encoder
 from .plugin import Widths
-from .processes import led
 from .run_folder import RunFolder
-from .settled import settled
+from .settled import settle, settled
 from .stages import pretrain as step_one
 from .stages.training import Session
 from .teaching import Lesson, distilled
@@ -62,9 +61,7 @@ def _self_supervised(bench: Workbench, folder: RunFolder) -> tuple[Encoder, dict
     student = [distill.student, distill.student_args]
     inputs = digest([recipe, student, seed, bench.size, bench.target.identity, views.decoded.digest])
     stage = f"baseline-{SSL}"
-    if record := led(
-        bench.fabric, lambda: settled(folder, stage, f"the baseline {SSL}", inputs, bench.progress, epochs)
-    ):
+    if record := settled(bench.fabric, folder, stage, f"the baseline {SSL}", inputs, bench.progress, epochs):
         return frozen(bench, load_encoder(where)), record["summary"]
     encoder = bench.encoder(bench.target, distill.student, distill.student_args, bench.seed_for("student"), bench.size)
     assert bench.resolved.contrast is not None
@@ -75,12 +72,8 @@ def _self_supervised(bench: Workbench, folder: RunFolder) -> tuple[Encoder, dict
         bench.fabric, encoder, contrast, views, config, epochs, seed=seed, session=session, title=f"2 {SSL}"
     )
     summary = {"epochs": epochs, "loss": history.last, "samples": len(views)}
-
-    def keep() -> None:
-        encoder.save(where)
-        folder.finish(stage, inputs, {"epochs": epochs, "summary": summary})
-
-    led(bench.fabric, keep)
+    record = {"epochs": epochs, "summary": summary}
+    settle(bench.fabric, folder, stage, inputs, record, lambda: encoder.save(where))
     return frozen(bench, encoder), summary
 
 

@@ -1,10 +1,14 @@
-"""What a run's folder already holds of a step that was finished earlier."""
+"""What a run's folder holds of a step that is finished. Of several processes one looks and writes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from lightning_fabric import Fabric
+
 from .errors import ConfigError
+from .processes import led
 from .progress import Progress
 from .run_folder import RunFolder
 
@@ -13,6 +17,7 @@ ELSEWHERE = "Write elsewhere with another --out; more epochs of step 2 alone: --
 
 
 def settled(
+    fabric: Fabric,
     folder: RunFolder,
     stage: str,
     title: str,
@@ -32,6 +37,12 @@ def settled(
     Raises:
         ConfigError: It was done, or begun, from other data, options or seed: what is there is not overwritten.
     """
+    return led(fabric, lambda: _record(folder, stage, title, inputs, progress, epochs, extend))
+
+
+def _record(
+    folder: RunFolder, stage: str, title: str, inputs: str, progress: Progress, epochs: int | None, extend: bool
+) -> dict[str, Any] | None:
     record = folder.finished(stage)
     if record is None:
         refuse_another(folder, stage, title, inputs)
@@ -53,6 +64,18 @@ def settled(
         raise ConfigError(f"--extend: {folder.path}/checkpoints holds no readable state of {title}")
     folder.reopen(stage)
     return None
+
+
+def settle(
+    fabric: Fabric, folder: RunFolder, stage: str, inputs: str, record: Mapping[str, Any], save: Callable[[], object]
+) -> None:
+    """A step is done: what it made is saved, and only then does the folder say so."""
+
+    def both() -> None:
+        save()
+        folder.finish(stage, inputs, record)
+
+    led(fabric, both)
 
 
 def refuse_another(folder: RunFolder, stage: str, title: str, inputs: str) -> None:

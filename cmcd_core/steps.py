@@ -33,7 +33,7 @@ from .resolve import Resolved
 from .result import SCHEMA, Result, environment
 from .run_folder import RunFolder
 from .served import SPLITS, check_tasks
-from .settled import settled
+from .settled import settle, settled
 from .stages import pretrain as step_one
 from .stages.training import Session
 from .teaching import Lesson, distilled, has_own_source_rows, student, whole_pictures
@@ -176,9 +176,8 @@ class Steps:
         seed, bound = bench.seed_for("pretrain"), bench.bound(self.resolved.places["pretrain"], "source")
         recipe = config.model_dump(mode="json", exclude={"data", "epochs"})
         inputs = digest([recipe, seed, bound.identity, views.decoded.digest])
-        if record := led(
-            bench.fabric,
-            lambda: settled(self.folder, "pretrain", "step 1", inputs, self.progress, epochs, extend=self.extend),
+        if record := settled(
+            bench.fabric, self.folder, "pretrain", "step 1", inputs, self.progress, epochs, extend=self.extend
         ):
             return frozen(bench, load_encoder(where)), record["summary"]
         assert self.resolved.contrast is not None
@@ -188,27 +187,19 @@ class Steps:
         session = Session.within(self.folder, "pretrain", inputs, self.progress, bench.fabric)
         history = step_one.pretrain(bench.fabric, encoder, contrast, views, config, epochs, seed=seed, session=session)
         summary = {"epochs": epochs, "loss": history.last, "samples": len(views)}
-        self.keep_source(bench, encoder, inputs, {"epochs": epochs, "summary": summary})
+        record = {"epochs": epochs, "summary": summary}
+        settle(bench.fabric, self.folder, "pretrain", inputs, record, lambda: encoder.save(where))
         return frozen(bench, encoder), summary
-
-    def keep_source(self, bench: Workbench, encoder: Encoder, inputs: str, record: Mapping[str, Any]) -> None:
-        """Step 1 is done."""
-
-        def keep() -> None:
-            encoder.save(self.folder.path / "source")
-            self.folder.finish("pretrain", inputs, record)
-
-        led(bench.fabric, keep)
 
     def teacher(self, bench: Workbench) -> tuple[Encoder, dict[str, Any]]:
         """Instead of step 1: ``--teacher``; several stand side by side, standardised on the training views."""
-        names = list(self.resolved.config.pretrain.teacher)
+        names, where = list(self.resolved.config.pretrain.teacher), self.folder.path / "source"
         summary = {"teacher": names[0] if len(names) == 1 else names}
         inputs = digest([names, bench.source_size, [weights_digest(teacher) for teacher in bench.teachers]])
         self.note(f"step 1 skipped: the source encoder is {' + '.join(names)}, seeing {bench.source_size} px")
         about = {**card(bench.source), "size": bench.source_size, "teacher": summary["teacher"]}
-        if led(bench.fabric, lambda: settled(self.folder, "pretrain", "step 1", inputs, self.progress)):
-            return frozen(bench, load_encoder(self.folder.path / "source")), summary
+        if settled(bench.fabric, self.folder, "pretrain", "step 1", inputs, self.progress):
+            return frozen(bench, load_encoder(where)), summary
         teacher: Encoder = bench.teachers[0]
         if len(bench.teachers) > 1:
             for number, member in enumerate(bench.teachers):
@@ -218,7 +209,7 @@ class Steps:
             pooled = torch.cat(features, dim=1)
             teacher = SideBySide(bench.teachers, pooled.mean(0), pooled.std(0) + 1e-6)
         teacher.card = about
-        self.keep_source(bench, teacher, inputs, {"summary": summary})
+        settle(bench.fabric, self.folder, "pretrain", inputs, {"summary": summary}, lambda: teacher.save(where))
         return frozen(bench, teacher), summary
 
     def exhibit(self, bench: Workbench, held_out: BeforeAndAfter | None) -> None:

@@ -16,10 +16,10 @@ from .encoders import blueprint, load_encoder, start_from
 from .files import write_json, write_tensors
 from .grammar import Term
 from .interfaces.encoder import Encoder
-from .processes import first, led
+from .processes import first
 from .resolve import Chosen
 from .run_folder import RunFolder
-from .settled import settled
+from .settled import settle, settled
 from .stages import distill as step_two
 from .stages.training import Session, steps_an_epoch
 from .workbench import Workbench, frozen, widths
@@ -59,9 +59,8 @@ def distilled(
     terms = [[term.weight, term.key, chosen.identity] for term, chosen in lesson.terms]
     recipe = config.model_dump(mode="json", exclude={"data", "epochs", "epochs_factor"})
     inputs = digest([recipe, seed, terms, weights_digest(source), bench.target.identity, *of_pairs])
-    if record := led(
-        bench.fabric,
-        lambda: settled(folder, lesson.stage, lesson.title, inputs, bench.progress, epochs, extend=extend),
+    if record := settled(
+        bench.fabric, folder, lesson.stage, lesson.title, inputs, bench.progress, epochs, extend=extend
     ):
         return frozen(bench, load_encoder(where)), record["summary"]
     target = student(bench, source)
@@ -76,13 +75,12 @@ def distilled(
     )  # fmt: skip
     summary = {"epochs": epochs, "loss": history.last, "pairs": len(pairs), "objective": lesson.expression}
 
-    def keep() -> None:
+    def save() -> None:
         target.save(where)
         heads = folder.path / "objective" if lesson.where == "target" else where / "objective"
         _save_objective(heads, objective, lesson)
-        folder.finish(lesson.stage, inputs, {"epochs": epochs, "summary": summary})
 
-    led(bench.fabric, keep)
+    settle(bench.fabric, folder, lesson.stage, inputs, {"epochs": epochs, "summary": summary}, save)
     return frozen(bench, target), summary
 
 

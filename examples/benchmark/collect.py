@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cmcd_core import load_run
+from cmcd_core.run_folder import RunFolder
 
 KEPT = ("task", "protocol", "labels", "n_train", "n_test", "draws", "primary", "val")
 BASELINES = {"scratch": "scratch", "ssl-target": "ssl-target", "source": "source as it is", "untrained": "untrained"}
@@ -35,7 +36,7 @@ def _key(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
     result = load_run(folder)
-    evaluations = {e["digest"]: path for path, e in _evaluations(folder)}
+    evaluations = {entry["digest"]: path for path, entry in RunFolder(folder).evaluations()}
     method = "recommended" if "preset" in folder.name else result.values["objective"]
     out = []
     for entry in result.evaluations:
@@ -55,11 +56,6 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
             row["retrieval"] = _retrieval(result.values)
         out.append(row)
     return out
-
-
-def _evaluations(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-    files = folder.glob("evaluations/*/evaluation.json")
-    return [(file.parent, json.loads(file.read_text(encoding="utf-8"))) for file in files]
 
 
 def _retrieval(values: dict[str, Any]) -> dict[str, float]:
