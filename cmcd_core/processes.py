@@ -43,6 +43,8 @@ POLL = 0.05
 """Seconds between two looks at whether all are here: signals are heard in between."""
 GONE = ("closed by peer", "reset by peer", "socket closed", "broken pipe", "connection refused", "timed out")
 """What gloo says of a process that has ended."""
+PATIENCE = 3.0
+"""Seconds for which process 0, which keeps the store, stays after a failure: the others come to read who it was."""
 KNOWN = ("find_unused_parameters=True", "Grad strides do not match", "`broadcast_buffers` is deprecated")
 """What torch warns of though it is meant: parameters may go unused, weights lie in channels-last order, and each
 process has its own BatchNorm statistics."""
@@ -273,17 +275,17 @@ def _judge(fabric: Fabric, error: Exception) -> None:
     Raises:
         OtherProcessError: It did elsewhere.
     """
-    store, number = _meeting().store, fabric.global_rank + 1
-    code = getattr(error, "exit_code", 1)
+    number = fabric.global_rank + 1
     try:
-        if not _is_loss(error) and store.add("failures", 1) == 1:
-            store.set("failed", f"{number} {code}")
-            if isinstance(error, CmcdError) and number > 1:
-                error.message = f"process {number} of {fabric.world_size}: {error.message}"
-            return
-        failed = store.get("failed").decode().split() if store.check(["failures"]) else []
+        failed = _first_to_fail(number, error)
     except RuntimeError:  # process 0 kept the store: its own word, or its launcher's, says what happened
         failed = ["1", "1"]
+    if fabric.is_global_zero:
+        _stay(others=fabric.world_size - 1)
+    if failed and int(failed[0]) == number:
+        if isinstance(error, CmcdError) and number > 1:
+            error.message = f"process {number} of {fabric.world_size}: {error.message}"
+        return
     if failed:
         raise OtherProcessError(
             f"process {failed[0]} of {fabric.world_size} failed", "", told=True, exit_code=int(failed[1])
@@ -292,6 +294,23 @@ def _judge(fabric: Fabric, error: Exception) -> None:
         "another process of this run is gone: it was killed (out of memory?), or its machine does not answer",
         "The last checkpoint is kept: go on with --resume.", told=not fabric.is_global_zero,
     ) from error  # fmt: skip
+
+
+def _first_to_fail(number: int, error: Exception) -> list[str]:
+    """The number and exit code of who failed first, which may be this process; of nobody where one was lost."""
+    store = _meeting().store
+    if not _is_loss(error) and store.add("failures", 1) == 1:
+        store.set("failed", f"{number} {getattr(error, 'exit_code', 1)}")
+    failed = store.get("failed").decode().split() if store.check(["failures"]) else []
+    store.add("read", number > 1)
+    return failed
+
+
+def _stay(others: int) -> None:
+    """Until they have read who failed: a store that goes first leaves them to torch's own traceback."""
+    end = time.monotonic() + PATIENCE
+    while _meeting().store.add("read", 0) < others and time.monotonic() < end:
+        time.sleep(POLL)
 
 
 def _is_loss(error: Exception) -> bool:
