@@ -24,7 +24,7 @@ from .interfaces.objective import Objective
 from .progress import Progress
 from .resolve import chosen_objective
 from .result import SCHEMA, Result, environment
-from .run_folder import RunFolder, new_run_path
+from .run_folder import LOCK, RunFolder, new_run_folder
 from .settled import refuse_another
 from .stages.distill import Recipe, WeightedSum, teach
 from .stages.training import Session, shuffled_batches
@@ -100,8 +100,8 @@ def distill(
     fabric, used = make_fabric(RunSection(device=device, precision=precision))
     teacher, student = _encoder(source, pairs, 0, fabric.device), _encoder(target, pairs, 1, fabric.device)
     loss, parts = _objective(objective, options or {}, teacher, student, seed)
-    folder = RunFolder(Path(out) if out else new_run_path(f"{type(source).__name__}-{type(target).__name__}".lower()))
-    if folder.path.exists() and any(folder.path.iterdir()) and not resume:
+    folder = RunFolder(Path(out) if out else new_run_folder(f"{type(source).__name__}-{type(target).__name__}".lower()))
+    if folder.path.exists() and any(path.name != LOCK for path in folder.path.iterdir()) and not resume:
         raise ConfigError(f"{folder.path}: something is there already", "Pass resume=True, or another out.")
     with folder.locked(), _frozen(source):
         bank = _features(teacher, pairs, batch_size, workers, seed, fabric.device, progress)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from .catalog import Catalog, load
 from .config import STEPS, RunConfig, Step
 from .curves import Curves
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, PluginError
 from .files import refusals_told
 from .progress import Progress
 from .resolve import Resolved, resolve
 from .result import Result, load_run
-from .run_folder import RunFolder, new_run_path
+from .run_folder import RunFolder, new_run_folder
 from .started import started, wanted
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def run(
     if extend:
         config = _extended(config)
     resolved = resolve(config, catalog, steps)
+    _has_encoder(resolved)
     path = config.run.out or default_folder(resolved)
     folder = RunFolder(path, Curves(path) if config.run.tensorboard else None)
     if not (resume or extend):
@@ -99,7 +100,6 @@ def run(
             progress.note(f"{folder.path} is finished already; nothing to do")
             _tell(fabric, (None, folder.path))
             return load_run(folder.path)
-    _has_encoder(folder, resolved)
     announce(resolved, folder.path)
     with folder.locked(), refusals_told():
         if not (resume or extend):
@@ -110,7 +110,7 @@ def run(
             fabric = fabric or (_fabric(config) if shared else None)
             _tell(fabric, (config, folder.path))
             return _taken(resolved, folder, progress, extend, siblings, fabric)
-        except (ConfigError, DataError):  # refused before any training: the folder is as it was
+        except (ConfigError, DataError, PluginError):  # refused before any training: the folder is as it was
             if before is not None:
                 folder.write_config(before)
             elif not folder.has_work():
@@ -194,14 +194,19 @@ def _extended(config: RunConfig) -> RunConfig:
     return config
 
 
-def _has_encoder(folder: RunFolder, resolved: Resolved) -> None:
+def _has_encoder(resolved: Resolved) -> None:
     """Step 3 alone needs an encoder that is there."""
-    elsewhere = resolved.config.evaluate.encoder
+    elsewhere, out = resolved.config.evaluate.encoder, resolved.config.run.out
     if resolved.steps != ("evaluate",):
         if elsewhere:
             raise ConfigError("evaluate.encoder is for `cmcd evaluate`: this run makes its own target encoder")
-    elif not elsewhere and not (folder.path / "target" / "config.json").is_file():
-        where = f"{folder.path} has no target/" if folder.path.exists() else "none is named"
+    elif elsewhere and out and RunFolder(out).finished("distill"):
+        raise ConfigError(
+            f"{out} has a target encoder of its own, which evaluate.encoder would replace",
+            "Name another folder with --out.",
+        )
+    elif not elsewhere and not (out and (out / "target" / "config.json").is_file()):
+        where = f"{out} has no target/" if out and out.exists() else "none is named"
         raise ConfigError(
             f"step 3 needs a target encoder, and {where}",
             "Name a run folder whose step 2 is done (`cmcd distill`), or an encoder's folder: cmcd evaluate FOLDER.",
@@ -209,12 +214,12 @@ def _has_encoder(folder: RunFolder, resolved: Resolved) -> None:
 
 
 def default_folder(resolved: Resolved) -> Path:
-    """``runs/<time>-image-depth-cmd``, not there yet."""
+    """``runs/<time>-image-depth-cmd``, made."""
     source, target = resolved.source.name, resolved.target.name
     if "distill" in resolved.steps:
         objectives = "-".join(term.key.replace("@", "_") for term, _ in resolved.objectives)
-        return new_run_path(f"{source}-{target}-{objectives}")
-    return new_run_path(f"{source}-pretrain" if "pretrain" in resolved.steps else f"{target}-evaluate")
+        return new_run_folder(f"{source}-{target}-{objectives}")
+    return new_run_folder(f"{source}-pretrain" if "pretrain" in resolved.steps else f"{target}-evaluate")
 
 
 def _same_configuration(folder: RunFolder, resolved: Resolved, free: tuple[str, ...]) -> None:

@@ -18,13 +18,26 @@ from .files import refusal, sweep, write_json, write_tensors, write_text
 from .grammar import read_toml
 
 KEPT_CHECKPOINTS = 2
+LOCK = ".lock"
+"""Stays behind, empty: whose lock it is the operating system knows."""
 
 
-def new_run_path(name: str) -> Path:
-    """``runs/<time>-<name>``, not there yet."""
+def new_run_folder(name: str) -> Path:
+    """``runs/<time>-<name>``, made: runs that begin in the same second have one each.
+
+    Raises:
+        ConfigError: It cannot be made.
+    """
     base = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
-    candidates = (base.with_name(f"{base.name}-{n}") if n else base for n in range(1000))
-    return next(path for path in candidates if not path.exists())
+    path, number = base, 0
+    try:
+        while True:
+            with suppress(FileExistsError):
+                path.mkdir(parents=True)
+                return path
+            path, number = base.with_name(f"{base.name}-{number + 1}"), number + 1
+    except OSError as error:
+        raise ConfigError(f"--out {path}: cannot write there: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class RunFolder:
 
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
+            lock = FileLock(self.path / LOCK, timeout=0)
             lock.acquire()
         except Timeout:
             raise ConfigError(
@@ -172,7 +185,7 @@ class Checkpoints:
     stage: str
 
     def save(self, epoch: int, tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-        """Keep the state after ``epoch`` epochs; the JSON file is written last and makes it count.
+        """Keep the state of ``epoch``, which is done or under way; the JSON file is written last and makes it count.
 
         Raises:
             CmcdError: The disk is full, or refuses it otherwise.
@@ -216,11 +229,6 @@ class Checkpoints:
             with suppress(ConfigError):
                 found[number] = _read(self._file(number).with_suffix(".json")).get("digest")
         return None if digest in found.values() else max(found, default=None)
-
-    def clear(self) -> None:
-        """Delete this stage's checkpoints: its result is saved."""
-        for number in self._numbers():
-            self._delete(number)
 
     def _delete(self, number: int) -> None:
         self._file(number).with_suffix(".json").unlink(missing_ok=True)

@@ -70,22 +70,25 @@ def compare(
     from ..comparing import Comparison, variants
     from ..config import RunConfig
     from ..grammar import read_toml
-    from ..run_folder import new_run_path
+    from ..run_folder import new_run_folder
     from .console import Terminal
     from .execute import Stopped, folder_to_go_on_in, stopped_by_signals
 
-    part = _part(cell, flags["out"])
-    out = folder_to_go_on_in(flags.pop("out"), "--resume") if resume else flags.pop("out") or new_run_path("compare")
+    part, out = _part(cell, flags["out"]), flags.pop("out")
+    if resume:
+        out = folder_to_go_on_in(out, "--resume")
     wanted = variants([one.strip() for listed in objectives for one in listed.split(",") if one.strip()], grid)
     base = configuration(read_toml(file) if file else {}, flags, data, assignments)
     base["objective"] = {k: table for k, table in base.get("objective", {}).items() if k != "expression"}
     RunConfig.from_mapping(base, str(file or ""))
     terminal = Terminal(quiet=flags["quiet"], results_to_stderr=flags["as_json"])
+    if not (out or flags["dry_run"]):
+        out = new_run_folder("compare")
     spread = Spread(backend, jobs)
-    comparison = Comparison(base, wanted, reference or wanted[0].name, seeds, out, spread, trials, terminal)
+    comparison = Comparison(base, wanted, reference or wanted[0].name, seeds, out or Path("runs"), spread, trials, terminal)
     comparison.check()
     count = len(wanted) * seeds
-    terminal.note(f"{len(wanted)} objectives × {seeds} seeds = {count} runs, folder {out}")
+    terminal.note(f"{len(wanted)} objectives × {seeds} seeds = {count} runs, folder {out or 'runs/<time>-compare'}")
     if flags["dry_run"]:
         for variant in wanted:
             terminal.note(f"  {variant.name}")

@@ -21,7 +21,7 @@ from cmcd_core.cache import cached_entry
 from cmcd_core.cli import main
 from cmcd_core.data.arrays import new_array
 from cmcd_core.files import sweep, write_tensors
-from cmcd_core.run_folder import RunFolder, new_run_path
+from cmcd_core.run_folder import RunFolder, new_run_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 
@@ -238,8 +238,7 @@ def test_a_cache_that_cannot_be_written(
 
 def test_a_clock_that_goes_back_names_no_folder_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    first = new_run_path("x")
-    first.mkdir(parents=True)
+    first = new_run_folder("x")
 
     class Stuck:
         @staticmethod
@@ -249,7 +248,7 @@ def test_a_clock_that_goes_back_names_no_folder_twice(tmp_path: Path, monkeypatc
             return datetime.strptime(first.name[:15], "%Y%m%d-%H%M%S")
 
     monkeypatch.setattr("cmcd_core.run_folder.datetime", Stuck)
-    assert new_run_path("x").name == f"{first.name}-1"
+    assert new_run_folder("x").name == f"{first.name}-1"
 
 
 # --- files that were damaged since
