@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from cmcd_core import Encoder, Features, Objective, Widths
 
+from .functional.candidates import own_is_nearest, weighted_mean
 from .functional.operands import lift, similarity, unit
 from .further import resize_on_load
-from .means import Means, own_is_nearest, weighted_mean
+from .means import Means
 from .space import Space, about
 from .state_options import CrdOptions
 

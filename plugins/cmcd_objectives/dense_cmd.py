@@ -9,9 +9,9 @@ from torch import Tensor
 from cmcd_core import Features, Objective, Widths
 
 from .cells import maps_on_one_grid, tokens, valid_cells
-from .functional.candidates import log_softmax, softmax
+from .functional.candidates import log_softmax, softmax, weighted_mean
 from .functional.operands import lift, positive, similarity, unit
-from .means import Means, weighted_mean
+from .means import Means
 from .space import about
 from .state_options import DenseCmdOptions
 

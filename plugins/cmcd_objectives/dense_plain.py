@@ -12,8 +12,9 @@ from cmcd_core import ConfigError, Encoder, Features, Objective, Widths
 
 from . import functional
 from .cells import maps_on_one_grid, tokens, valid_cells
+from .functional.candidates import own_is_nearest, weighted_mean
 from .functional.operands import lift, unit
-from .means import Means, own_is_nearest, weighted_mean
+from .means import Means
 from .space import Space, about, require_common_width
 
 

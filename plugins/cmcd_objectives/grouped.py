@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .functional import siglip
-from .functional.candidates import in_batch, log_softmax
+from .functional.candidates import in_batch, log_softmax, weighted_mean
 from .functional.operands import paired, similarity, unit
-from .means import weighted_mean
 
 
 def grouped_siglip(

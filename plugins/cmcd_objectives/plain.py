@@ -14,9 +14,10 @@ from cmcd_core import Encoder, Features, Objective, Widths
 from cmcd_core.plugin import Options
 
 from . import functional
+from .functional.candidates import own_is_nearest
 from .functional.operands import lift, unit
 from .grouped import grouped_cwcl
-from .means import Means, own_is_nearest
+from .means import Means
 from .space import About, OrthogonalHead, Space, about, require_common_width
 
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from cmcd_core import Encoder, Features, Objective, Widths
 
+from .functional.candidates import own_is_nearest
 from .functional.operands import unit
 from .grouped import grouped_siglip
-from .means import Means, own_is_nearest
+from .means import Means
 from .space import Space, about, require_common_width
 from .state_options import SiglipOptions
 from .temperature import Temperature

@@ -1,10 +1,13 @@
-"""Candidate sets: what an anchor is compared with, softmax over them, and the mean over anchors."""
+"""Candidate sets: what an anchor is compared with, softmax over them, the best of them, and means over anchors."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+BLOCK = 512
+"""Rows that are compared with all others at a time."""
 
 
 def in_batch(like: Tensor, group: Tensor | None, *, include_self: bool) -> Tensor:
@@ -60,8 +63,36 @@ def row_weights(candidates: Tensor, weight: Tensor | None, like: Tensor) -> Tens
     none, and no anchor at all gives zeros."""
     present = (candidates > 0).to(like.dtype)
     if weight is not None:
-        if weight.shape != present.shape:
-            raise ValueError(f"weight must be ({present.shape[0]},): got {tuple(weight.shape)}")
-        present = present * weight.to(like)
+        present = present * _checked(weight, present)
     total = present.sum()
     return present / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def weighted_mean(rows: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean of (N,) losses, weighted where there are weights (N,); 0 where all of these are 0."""
+    if weight is None:
+        return rows.mean()
+    weight = _checked(weight, rows)
+    total = weight.sum()
+    return (weight * rows).sum() / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def _checked(weight: Tensor, like: Tensor) -> Tensor:
+    if weight.shape != like.shape:
+        raise ValueError(f"weight must be ({like.shape[0]},): got {tuple(weight.shape)}")
+    return weight.to(like)
+
+
+def hits(logits: Tensor) -> Tensor:
+    """Share of rows of (N, ≥ N) logits whose best among the first N columns is their own."""
+    n = logits.shape[0]
+    return (logits[:, :n].argmax(dim=1) == torch.arange(n, device=logits.device)).float().mean()
+
+
+def own_is_nearest(anchors: Tensor, rows: Tensor) -> Tensor:
+    """Share of (N, D) anchors whose most similar one of (N, D) rows is their own; in blocks, never N × N at once."""
+    found = [
+        (anchors[own] @ rows.T).argmax(dim=1) == own
+        for own in torch.arange(len(anchors), device=anchors.device).chunk(1 + len(anchors) // BLOCK)
+    ]
+    return torch.cat(found).float().mean()

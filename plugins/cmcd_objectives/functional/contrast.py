@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..means import hits
-from .candidates import in_batch, log_softmax, mask, on_batch, row_weights, with_queue
+from .candidates import hits, in_batch, log_softmax, mask, on_batch, row_weights, with_queue
 from .operands import lift, paired, positive, similarity, unit
 from .similarity_distillation import Queue, check_queue
 from .tiled_contrast import Block, Picked, Plan, contrast, sigmoid_contrast

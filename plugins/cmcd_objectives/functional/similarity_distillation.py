@@ -7,8 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ..means import hits
-from .candidates import in_batch, log_softmax, mask, on_batch, row_weights, softmax, with_queue
+from .candidates import hits, in_batch, log_softmax, mask, on_batch, row_weights, softmax, with_queue
 from .operands import lift, paired, positive, similarity, unit
 from .tiled_distillation import Block, Plan, distil
 from .tiles import InBatch, InQueue, in_tiles
