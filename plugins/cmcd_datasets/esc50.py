@@ -62,6 +62,13 @@ def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
             missing = [name for name in _COLUMNS if name not in (reader.fieldnames or [])]
             if missing:
                 raise DataError(f"{file}: no column {missing[0]}; expected {', '.join(_COLUMNS)}.")
-            return [(reader.line_num, row) for row in reader]
+            return [(reader.line_num, _whole(file, reader.line_num, row)) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file} cannot be read: {error}.") from error
+
+
+def _whole(file: Path, line: int, cells: dict[str, str | None]) -> dict[str, str]:
+    """The row, with a cell in every column that is read; those after its end have none."""
+    if missing := [name for name in _COLUMNS if cells[name] is None]:
+        raise DataError(f"{file.name}, row {line}: it ends before {missing[0]} ({file}).", "Is the file cut off?")
+    return {name: cell for name, cell in cells.items() if cell is not None}

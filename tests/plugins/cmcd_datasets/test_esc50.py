@@ -55,3 +55,14 @@ def test_bad_tables(old: str, new: str, said: str, tree: Path, recognised) -> No
     file.write_text(file.read_text().replace(old, new, 1))
     with pytest.raises(DataError, match=said):
         recognised(tree)
+
+
+@pytest.mark.parametrize("cells", [1, 2, 3])
+def test_a_row_that_ends_early_is_named(cells: int, tree: Path, recognised) -> None:
+    file = tree / "meta" / "esc50.csv"
+    header, first, *others = file.read_text().splitlines()
+    file.write_text("\n".join([header, ",".join(first.split(",")[:cells]), *others]))
+    missing = ("filename", "fold", "target", "category")[cells]
+    for options in ({}, {"esc10": True}):
+        with pytest.raises(DataError, match=f"row 2: it ends before {missing}"):
+            recognised(tree, **options)
