@@ -50,7 +50,7 @@ class SUNLoader(KnownLoader):
             (file for above in (given, given.parent) for name in _SPLIT if (file := above / name).is_file()), None
         )
         notes = _official(rows, split) if split else []
-        self._fill(root, rows, notes=[*notes, *(split_rows(rows, options, self.name, "recording") if rows else [])])
+        self._fill(root, rows, notes=[*notes, *split_rows(rows, options, self.name, "recording")])
 
     def read(self, field: str, file: Path) -> Any:
         """Depth is turned back to millimetres; the rest is a file."""
@@ -88,7 +88,7 @@ def _row(root: Path, folder: Path, options: SUNOptions) -> Row | None:
             files[modality] = found[0].relative_to(root).as_posix()
     if not files:
         return None
-    scene = lines_of(folder / "scene.txt")[0] if (folder / "scene.txt").is_file() else None
+    scene = next(iter(lines_of(folder / "scene.txt")), None) if (folder / "scene.txt").is_file() else None
     label = scene if options.scenes == "all" or scene in SCENES else None
     return Row(key, files, label=label, group=folder.parent.relative_to(root).as_posix() if _is_video(key) else key)
 

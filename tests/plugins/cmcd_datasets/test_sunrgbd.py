@@ -110,6 +110,14 @@ def test_the_official_split(tree: Path, recognised) -> None:
         recognised(tree)
 
 
+def test_an_empty_scene_is_no_label(tree: Path, recognised, everything) -> None:
+    key = next(iter(FOLDERS))
+    (tree / "SUNRGBD" / key / "scene.txt").write_text("\n")
+    for options in ({}, {"scenes": "all"}):
+        (sample,) = (sample for sample in everything(recognised(tree, **options)[1]) if sample.key == key)
+        assert sample.targets == {}
+
+
 def test_depth_of_8_bits_is_refused(tree: Path, picture, recognised, everything) -> None:
     key = next(iter(FOLDERS))
     picture(tree / "SUNRGBD" / key / "depth" / "two.png", 7)
