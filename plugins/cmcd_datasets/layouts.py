@@ -38,7 +38,11 @@ class TUBerlinOptions(SplitOptions):
 class NYUOptions(SplitOptions):
     """Options of the `nyuv2` loader."""
 
-    raw_depth: bool = Field(False, description="The sensor's own depth, with its holes, instead of the filled one.")
+    raw_depth: bool = Field(
+        False,
+        description="The sensor's own depth, with its holes, instead of the filled one: rawDepths of the .mat, or "
+        "train/depth_raw/ and test/depth_raw/.",
+    )
 
 
 class SUNOptions(SplitOptions):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from cmcd_core import ConfigError, DataError
 from .computed import Computed, computed, ids_from_one, npy, png, ppm
 from .folder.row import MASK, Row
 
-_DATASETS = ("images", "depths", "rawDepths", "labels")
 _INSTALL = "pip install 'cmcd[hdf5]'"
 
 
@@ -31,11 +31,12 @@ class Contents:
         self._file = file
         self._depths = "rawDepths" if raw_depth else "depths"
         self._to_40 = _mapping(mapping) if mapping.is_file() else None
+        self._mapped_by = "" if self._to_40 is None else blake2b(self._to_40.tobytes(), digest_size=16).hexdigest()
         self.has_masks = self._to_40 is not None
 
     def rows(self, splits: Path) -> tuple[list[Row], list[str]]:
         """A row a picture, and sentences for the user."""
-        with _opened(self._file) as content:
+        with _opened(self._file, "images", self._depths, "labels") as content:
             count = len(content["images"])
             scenes, types = (_texts(content, name, count) for name in ("scenes", "sceneTypes"))
         official = _official(splits, count) if splits.is_file() else [None] * count
@@ -55,15 +56,17 @@ class Contents:
 
     def view(self, field: str, number: int) -> Computed:
         """One picture's image (a picture), depth (.npy in metres) or mask (a picture), made when called."""
-        make: dict[str, Callable[[], bytes]] = {
-            "image": partial(_image, self._file, number),
-            "depth": partial(_depth, self._file, number, self._depths),
-            MASK: partial(_mask, self._file, number, self._to_40),
+        made: dict[str, tuple[str, Callable[[], bytes]]] = {
+            "image": ("", partial(_image, self._file, number)),
+            "depth": (self._depths, partial(_depth, self._file, number, self._depths)),
+            MASK: (self._mapped_by, partial(_mask, self._file, number, self._to_40)),
         }
-        return computed(self._file, f"{field} {self._depths} {number}", make[field])
+        how, make = made[field]
+        return computed(self._file, f"{field} {how} {number}", make)
 
 
-def _opened(file: Path) -> Any:
+def _opened(file: Path, *names: str) -> Any:
+    """The file, with arrays of these names in it."""
     try:
         import h5py
     except ImportError as error:
@@ -72,15 +75,15 @@ def _opened(file: Path) -> Any:
         content = h5py.File(file, "r")
     except OSError as error:
         raise DataError(f"{file} cannot be read as HDF5: {error}.", "Fetch it again.") from error
-    missing = [name for name in ("images", "depths", "labels") if name not in content]
+    missing = [name for name in names if name not in content]
     if missing:
         content.close()
-        raise DataError(f"{file} has no {missing[0]}; expected {', '.join(_DATASETS)}.", "Is it the labelled file?")
+        raise DataError(f"{file} has no {missing[0]}; expected {', '.join(names)}.", "Is it the labelled file?")
     return content
 
 
 def _array(file: Path, name: str, number: int) -> npt.NDArray[Any]:
-    with _opened(file) as content:
+    with _opened(file, name) as content:
         array: npt.NDArray[Any] = content[name][number]
     return array
 

@@ -37,6 +37,7 @@ class NYULoader(KnownLoader):
     or single files, depth in 16-bit millimetres, masks with ids from 1 to 40 and 0 for none:
 
         train/rgb/0003.png    train/depth/0003.png    train/labels_40/0003.png    test/…
+        train/depth_raw/0003.png   the sensor's own depth, which raw_depth takes
 
     In the first, the type of the scene is the label.
     """
@@ -53,7 +54,7 @@ class NYULoader(KnownLoader):
             self._from_mat(mat, options)
         else:
             rows = _rows(given, options)
-            notes = split_rows(rows, options, self.name) if rows else []
+            notes = split_rows(rows, options, self.name)
             classes = NAMES_40 if any(row.mask for row in rows) else ()
             self._fill(given, rows, mask_classes=classes, notes=notes)
 
@@ -81,6 +82,9 @@ def _rows(root: Path, options: NYUOptions) -> list[Row]:
     depth = "depth_raw" if options.raw_depth else "depth"
     rows = []
     for split in ("train", "test"):
+        if (root / split / "depth").is_dir() and not (root / split / depth).is_dir():
+            hint = "Put the sensor's own depth there, or leave out data.raw_depth."
+            raise DataError(f"{root / split / depth} is not there, and data.raw_depth asks for it.", hint)
         files = {name: _by_stem(root, f"{split}/{name}") for name in ("rgb", depth, "labels_40")}
         for stem in sorted(files["rgb"].keys() | files[depth].keys()):
             views = {"image": files["rgb"].get(stem), "depth": files[depth].get(stem)}

@@ -14,7 +14,7 @@ from scipy.io import savemat
 from cmcd_core import ConfigError, DataError
 from cmcd_core.catalog import load
 from cmcd_core.data.decoded import decode_one
-from cmcd_core.data.targets import readable
+from cmcd_core.data.targets import read_target
 from cmcd_core.inspection.opened import open_set
 from cmcd_core.packing.pack import pack
 from cmcd_core.progress import Progress
@@ -67,7 +67,7 @@ def test_views_are_those_of_the_file(tree: Path) -> None:
         depth = decode_one(sample.key, sample.views["depth"], opened.modalities["depth"])
         np.testing.assert_array_equal(depth[0], wanted["depths"][..., number])
         labels = wanted["labels"][..., number].astype(int)
-        mask = readable(opened.tasks["mask"], sample.key, sample.targets["mask"], opened.loader.classes["mask"])
+        mask = read_target(opened.tasks["mask"], sample.key, sample.targets["mask"], opened.loader.classes["mask"])
         np.testing.assert_array_equal(mask, np.where(labels == 0, 255, (labels - 1) % 40))
 
 
@@ -81,7 +81,7 @@ def test_packed_it_is_the_same(tree: Path) -> None:
             for name, bound in before.modalities.items():
                 one = decode_one(a.key, a.views[name], bound)
                 assert one.equal(decode_one(b.key, b.views[name], after.modalities[name]))
-            one, other = (readable(before.tasks["mask"], s.key, s.targets["mask"]) for s in (a, b))
+            one, other = (read_target(before.tasks["mask"], s.key, s.targets["mask"]) for s in (a, b))
             assert one.equal(other)
 
 
@@ -92,6 +92,26 @@ def test_raw_depth_keeps_its_holes(tree: Path) -> None:
     np.testing.assert_array_equal(depth[0], arrays()["rawDepths"][..., int(sample.key) - 1])
     filled = open_set(str(tree), {}, load()).loader.split("test")[0].views["depth"]
     assert sample.views["depth"].known_by != filled.known_by
+
+
+def test_views_are_known_by_what_makes_them(tree: Path, recognised) -> None:
+    def known(**options: bool) -> dict[str, str]:
+        sample = recognised(tree, **options)[1].split("test")[0]
+        return {name: view.known_by for name, view in {**sample.views, "mask": sample.targets["mask"]}.items()}
+
+    before = known()
+    assert {name for name, by in known(raw_depth=True).items() if by != before[name]} == {"depth"}
+    savemat(tree / "classMapping40.mat", {"mapClass": (np.arange(894) % 7 + 1)[None].astype(np.uint8)})
+    assert {name for name, by in known().items() if by != before[name]} == {"mask"}
+
+
+def test_arrays_that_are_not_there_are_asked_for(tree: Path, recognised) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tree / "nyu_depth_v2_labeled.mat", "a") as file:
+        del file["rawDepths"]
+    assert recognised(tree)[0] == "nyuv2"
+    with pytest.raises(DataError, match="has no rawDepths; expected images, rawDepths, labels"):
+        recognised(tree, raw_depth=True)
 
 
 def test_official_splits_scenes_and_classes(tree: Path, recognised) -> None:
@@ -159,7 +179,7 @@ def test_single_files(files: Path) -> None:
         assert decode_one(sample.key, sample.views["depth"], opened.modalities["depth"]).max() == pytest.approx(
             1.5 + number / 1000
         )
-        mask = readable(opened.tasks["mask"], sample.key, sample.targets["mask"], opened.loader.classes["mask"])
+        mask = read_target(opened.tasks["mask"], sample.key, sample.targets["mask"], opened.loader.classes["mask"])
         assert mask.unique().tolist() == [39 if number % 2 else 255]
 
 
@@ -167,3 +187,13 @@ def test_single_files_with_other_ids(files: Path, picture, recognised) -> None:
     picture(files / "test" / "labels_40" / "0000.png", np.full((4, 6), 41, np.uint8))
     with pytest.raises(DataError, match="up to 41"):
         recognised(files)[1].split("test")[0].targets["mask"]()
+
+
+def test_raw_depth_of_single_files(files: Path, picture, recognised, everything) -> None:
+    with pytest.raises(DataError, match=r"train/depth_raw is not there, and data\.raw_depth asks for it"):
+        recognised(files, raw_depth=True)
+    for split, count in (("train", 8), ("test", 4)):
+        for number in range(count):
+            picture(files / split / "depth_raw" / f"{number:04d}.png", np.full((4, 6), 900, np.uint16))
+    samples = everything(recognised(files, raw_depth=True)[1])
+    assert {sample.views["depth"].parent.name for sample in samples} == {"depth_raw"}
