@@ -29,6 +29,8 @@ class Group:
 
 def complete_splits(rows: list[Row], shares: Shares, seed: int, source: str, by: str | None) -> list[str]:
     """Fill in the splits that the data does not bring; returns sentences that say what was done."""
+    if not rows:
+        return []
     given = {row.split for row in rows} - {None}
     if given - {"train"} and ("val" in given or "train" not in given):
         return [*_absent_note(given, source), *_leaks(rows)]

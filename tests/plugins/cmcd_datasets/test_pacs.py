@@ -52,3 +52,22 @@ def test_another_domain(tree: Path, recognised) -> None:
     assert all("cartoon" in sample.views["image"].parts for sample in loader.split("train"))
     with pytest.raises(DataError, match="watercolour is not there"):
         recognised(tree, image="watercolour")
+
+
+def test_sketches_without_a_photo_of_their_class_are_told_of(tree: Path, recognised, everything, picture) -> None:
+    for number in range(3):
+        picture(tree / "sketch" / "horse" / f"{number}.png", number)
+    _, loader = recognised(tree)
+    assert not any("horse" in view.parts for sample in everything(loader) for view in sample.views.values())
+    assert "Left out: 3 drawings whose class has no photo in their split." in loader.notes
+
+
+def test_domains_without_pictures_or_pairs(tree: Path, recognised) -> None:
+    for place in (tree / "photo").glob("*/*"):
+        place.unlink()
+    with pytest.raises(DataError, match="photo holds no pictures"):
+        recognised(tree)
+    (tree / "cartoon" / "dog").rename(tree / "cartoon" / "cat")
+    (tree / "cartoon" / "house").rename(tree / "cartoon" / "barn")
+    with pytest.raises(DataError, match="have no class in common"):
+        recognised(tree, image="cartoon")

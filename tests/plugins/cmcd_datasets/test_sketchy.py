@@ -80,6 +80,14 @@ def test_another_rendering(tree: Path, recognised, everything) -> None:
         recognised(tree, photo="tx_9")
 
 
+def test_renderings_without_a_picture_are_no_data(tree: Path, recognised) -> None:
+    for kind in ("photo", "sketch"):
+        for file in (tree / "rendered_256x256" / "256x256" / kind).glob("*/*/*"):
+            file.unlink()
+    with pytest.raises(DataError, match="holds no files of Sketchy"):
+        recognised(tree)
+
+
 def test_a_metadata_file_wins(tree: Path, recognised) -> None:
     root = tree / "rendered_256x256" / "256x256"
     (root / "metadata.csv").write_text("image_file_name\nphoto/tx_000000000000/ant/n03_ant0.jpg\n")
