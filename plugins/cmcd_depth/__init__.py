@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -11,6 +12,9 @@ from cmcd_core.plugin import Field, ModalityPlugin, Options, hookimpl
 
 if TYPE_CHECKING:
     from .depth import Depth
+
+LOG_NEAR, LOG_FAR = 0.25, 10.0
+"""Metres; the scale of encoding "log" where near and far say nothing."""
 
 
 class DepthOptions(Options):
@@ -59,11 +63,20 @@ class DepthOptions(Options):
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
             raise ValueError(f"percentiles must rise within 0 to 100, not {low:g}, {high:g}")
-        if self.near and self.far and self.near >= self.far:
-            raise ValueError(f"near ({self.near:g} m) must be less than far ({self.far:g} m)")
+        near, far = self.window
+        if near >= far:
+            defaults = f"; encoding 'log' takes {LOG_NEAR:g} and {LOG_FAR:g} where they are not given"
+            said = defaults if self.encoding == "log" else ""
+            raise ValueError(f"near ({near:g} m) must be less than far ({far:g} m){said}")
         if self.needs_metres and self.unit in ("relative", "disparity"):
             raise ValueError(f"near, far and encoding 'log' need metres, but the unit is {self.unit!r}")
         return self
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Near and far in metres, with what they are where nothing is given."""
+        near, far = (LOG_NEAR, LOG_FAR) if self.encoding == "log" else (0.0, math.inf)
+        return self.near or near, self.far or far
 
     @property
     def needs_metres(self) -> bool:

@@ -19,9 +19,6 @@ from .encodings import inverse, log_depth, marked, normals, percentile
 from .files import read
 from .units import to_depth, unit_doubt
 
-LOG_NEAR, LOG_FAR = 0.25, 10.0
-"""Metres; the scale of encoding "log" where near and far say nothing."""
-
 
 class Depth(Modality):
     """(1, H, W) maps, 0 where depth is missing; metres, or an arbitrary scale where the unit has none."""
@@ -29,8 +26,7 @@ class Depth(Modality):
     def __init__(self, options: DepthOptions) -> None:
         self.options = options
         self.channels = (3 if options.encoding == "normals" else 1) + int(options.validity)
-        nearest, farthest = (LOG_NEAR, LOG_FAR) if options.encoding == "log" else (0.0, math.inf)
-        self.near, self.far = options.near or nearest, options.far or farthest
+        self.near, self.far = options.window
 
     def decode(self, raw: Path | bytes | np.ndarray) -> Tensor:
         """A 16-bit, 8-bit or float picture, a .npy file, its bytes, or an array -> (1, H, W), 0 = missing."""

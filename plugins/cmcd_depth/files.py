@@ -63,4 +63,4 @@ def _single_channel(array: np.ndarray) -> np.ndarray:
         raise DataError(f"shape {array.shape}: a colour picture or a stack of maps is not one depth map", EXPECTED)
     if array.ndim != 2 or 0 in array.shape:
         raise DataError(f"shape {array.shape} is not that of a depth map", EXPECTED)
-    return array
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -29,6 +29,7 @@ def to_depth(values: np.ndarray, unit: str, *, metres: bool) -> np.ndarray:
     depth[~(np.isfinite(depth) & (depth > 0))] = 0
     match unit:
         case "mm":
+            depth[depth == SATURATED] = 0
             depth /= 1000
         case "relative" if values.dtype.kind in "ui":
             depth /= np.iinfo(values.dtype).max

@@ -92,6 +92,10 @@ def test_what_is_not_a_depth_is_missing() -> None:
     assert np.isfinite(out).all()
     assert out[6] == 2
     assert decode(np.array([[65535, 1000]], np.uint16))[0].tolist() == [0, 1], "saturated"
+    for kind in (">u2", np.int32, np.int64):
+        saturated = np.array([[65535, 1000]], kind)
+        for raw in (saturated, npy(saturated)):
+            assert decode(raw)[0].tolist() == [0, 1], kind
     assert decode(np.array([[-5, 1000]], np.int16))[0].tolist() == [0, 1]
 
 
@@ -164,6 +168,8 @@ def test_metres_are_needed(options: dict[str, object]) -> None:
     "bad",
     [
         {"near": 2.0, "far": 1.0},
+        {"encoding": "log", "far": 0.2},
+        {"encoding": "log", "near": 12.0},
         {"near": -1.0},
         {"percentiles": (60, 40)},
         {"percentiles": (-1, 50)},
