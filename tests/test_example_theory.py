@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -77,6 +78,26 @@ def test_a_rung_spoils_every_split_and_the_labels_see_it(
             assert (spoilt[0] == 0).all(), "holes stay holes"
 
 
+def test_files_of_one_name_in_two_folders_stay_two(ladders: ModuleType, pairs: object, tmp_path: Path) -> None:
+    root, elsewhere = pairs.root, tmp_path / "elsewhere"  # type: ignore[attr-defined]
+    rows = read(root)
+    for number, row in enumerate(rows):
+        folder = root / row["label"] / row["split"] if number else elsewhere
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{number // 2}.png"
+        (root / row["depth_file_name"]).rename(folder / name)
+        row["depth_file_name"] = str((folder / name) if not number else (folder / name).relative_to(root))
+    with (root / "metadata.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    clean = {row["id"]: np.asarray(Image.open(root / row["depth_file_name"])) for row in rows}
+    for row in read(ladders.write_rung(pairs, "quantise", 0.01, tmp_path / "rung") / "labels"):
+        wanted = ladders.spoilt_depth("quantise", 0.01, clean[row["id"]], np.random.default_rng(0))
+        assert np.array_equal(np.asarray(Image.open(row["depth_file_name"])), wanted)
+    assert np.array_equal(np.asarray(Image.open(elsewhere / "0.png")), clean["r0"])
+
+
 def test_shuffling_breaks_its_share_of_the_training_pairs_alone(
     ladders: ModuleType, pairs: object, tmp_path: Path
 ) -> None:
@@ -140,8 +161,28 @@ def test_flags_that_do_not_fit_are_refused(
         (["--ladder", "fog"], "'fog' is not among"),
         (["--ladder", "blur"], "spoils files"),
         (["--ladder", "blur", "--data", str(tmp_path)], "no metadata.csv there"),
+        (["--ladder", "noise", "--target-option", "near"], "'near' is not KEY=VALUE"),
     ):
         with pytest.raises(SystemExit) as stopped:
             sweep.main([*words, "--out", str(tmp_path / "out")])
         assert stopped.value.code == 2
         assert said in capsys.readouterr().err
+
+
+def test_target_options_are_read_as_a_runs(ladders: ModuleType) -> None:
+    words = ["--target-option", "near=0.5", "--target-option", "unit=mm", "--target-option", "validity=true"]
+    parsed = loaded("sweep").parsed(["--ladder", "noise", "--out", "out", *words])
+    assert parsed.target_options == {"near": 0.5, "unit": "mm", "validity": True}
+
+
+def test_runs_of_other_tasks_have_no_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    record = loaded("record")
+    shared = {"protocol": "linear", "labels": "5", "n_train": 20, "classes": 4, "metrics": {"miou": 0.3}}
+    evaluations = [{"encoder": encoder, **shared} for encoder in ("distilled", "scratch")]
+
+    class Run:
+        values: ClassVar[dict[str, object]] = {"evaluations": evaluations, "seed": 0, "objective": "cmd"}
+
+    monkeypatch.setattr(record, "load_run", lambda folder: Run)
+    monkeypatch.setattr(record, "seen", lambda folder: None)
+    assert list(record.rows(tmp_path / "d-clean-0-s0")) == []

@@ -126,10 +126,12 @@ def write_rung(pairs: Pairs, ladder: str, level: float, to: Path, seed: int = 0)
     spoils = level > 0 and ladder in LEVELS.get(pairs.target, {})
     for row in rows:
         source, target = pairs.root / row["image_file_name"], pairs.root / row[column]
-        row["image_file_name"], name = str(source.resolve()), target.name
+        row["image_file_name"] = str(source.resolve())
         if spoils:
-            SPOIL[pairs.target](ladder, level, target, partial / name, generator)
-            row[column] = name
+            place = _place(target, pairs.root)
+            (partial / place).parent.mkdir(parents=True, exist_ok=True)
+            SPOIL[pairs.target](ladder, level, target, partial / place, generator)
+            row[column] = place.as_posix()
         else:
             row[column] = str(target.resolve())
     train = [row for row in rows if row["split"] == "train"]
@@ -144,6 +146,12 @@ def write_rung(pairs: Pairs, ladder: str, level: float, to: Path, seed: int = 0)
     _write_table(pairs.root, rows, [column], partial / "labels")
     partial.rename(to)
     return to
+
+
+def _place(file: Path, root: Path) -> Path:
+    """A relative path of its own for each file: the one below the data set's folder, else the one on the disk."""
+    file, root = file.resolve(), root.resolve()
+    return file.relative_to(root if file.is_relative_to(root) else file.anchor)
 
 
 def _write_table(root: Path, rows: list[dict[str, str]], columns: list[str], to: Path) -> None:

@@ -55,7 +55,8 @@ def rows(folder: Path) -> Iterator[dict[str, Any]]:
     accuracy: dict[tuple[str, str], float] = {}
     labels: dict[str, float] = {}
     for entry in result["evaluations"]:
-        if entry["encoder"] in ("distilled", "scratch") and entry["protocol"] in ("linear", "supervised"):
+        compared = entry["encoder"] in ("distilled", "scratch") and entry["protocol"] in ("linear", "supervised")
+        if compared and "top1" in entry["metrics"]:  # other tasks have no accuracy
             accuracy[entry["encoder"], entry["labels"]] = entry["metrics"]["top1"]
             labels[entry["labels"]] = entry["n_train"] / entry["classes"]
     found = seen(folder)

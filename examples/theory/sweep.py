@@ -20,7 +20,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cmcd_core import CmcdError, Result, RunConfig, load_run, run
+from cmcd_core import CmcdError, ConfigError, Result, RunConfig, load_run, run
+from cmcd_core.grammar import set_key
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ladders import Pairs, levels, name_of, write_rung
@@ -202,6 +203,17 @@ def _names(text: str) -> list[str]:
     return names
 
 
+def _target_option(text: str) -> dict[str, Any]:
+    """KEY=VALUE of the target's modality, as `cmcd run -o target.KEY=VALUE` reads it."""
+    values: dict[str, Any] = {}
+    try:
+        set_key(values, f"target.{text}")
+    except ConfigError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE") from None
+    option: dict[str, Any] = values["target"]
+    return option
+
+
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -229,9 +241,9 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--label-draws", type=int, default=3)
     add("--scratch", action="store_true", help="train from scratch on the same labels too")
     add("--scratch-lrs", type=lambda text: [float(lr) for lr in text.split(",")], default=[3e-3, 1e-2, 3e-2])
-    add("--target-option", dest="pairs_of", action="append", default=[], metavar="KEY=VALUE")
+    add("--target-option", type=_target_option, action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args(arguments)
-    options.target_options = {key: float(value) for key, value in (item.split("=", 1) for item in options.pairs_of)}
+    options.target_options = {key: value for one in options.target_option for key, value in one.items()}
     if options.data != "demo":
         if not (Path(options.data) / "metadata.csv").is_file():
             parser.error(f"--data {options.data}: no metadata.csv there; name a folder of pairs, or demo")
