@@ -15,9 +15,14 @@ DRAWS = 2000
 """Bootstrap draws over seeds; within each seed the run's own replicates are drawn from."""
 
 
+KEYS = ("encoder", "task", "protocol", "labels", "data")
+Key = tuple[str, str, str, str, str]
+"""The values of ``KEYS``: what a row is of."""
+
+
 @dataclass
 class Row:
-    """One encoder under one label budget, seed by seed."""
+    """One encoder under one label budget of one data set, seed by seed."""
 
     about: Mapping[str, Any]
     metrics: dict[int, float]
@@ -36,14 +41,14 @@ def summarise(runs: Sequence[tuple[str, int, Path]], reference: str) -> dict[str
     """
     rows = _rows(runs)
     table = []
-    for (encoder, task, protocol, labels), row in rows.items():
+    for key, row in rows.items():
         entry = {
-            "encoder": encoder, "task": task, "protocol": protocol, "labels": labels, **row.about,
+            **dict(zip(KEYS, key, strict=True)), **row.about,
             "seeds": sorted(row.metrics), "per_seed": [row.metrics[seed] for seed in sorted(row.metrics)],
             "mean": float(np.mean(list(row.metrics.values()))), "interval": interval(row.replicates),
         }  # fmt: skip
-        other = next((r for key, r in rows.items() if _is_reference(key, reference, task, protocol, labels)), None)
-        if other is not None and encoder != reference and row.about["modality"] == other.about["modality"]:
+        other = next((r for another, r in rows.items() if _is_reference(another, reference, key)), None)
+        if other is not None and key[0] != reference and row.about["modality"] == other.about["modality"]:
             common = sorted(row.metrics.keys() & other.metrics.keys())
             apart = {seed: row.replicates[seed] - other.replicates[seed] for seed in common}
             value = float(np.mean([row.metrics[seed] - other.metrics[seed] for seed in common]))
@@ -52,14 +57,11 @@ def summarise(runs: Sequence[tuple[str, int, Path]], reference: str) -> dict[str
     return {"rows": table}
 
 
-Key = tuple[str, str, str, str]
-"""Encoder, task, protocol, label budget."""
-
-
-def _is_reference(key: Key, reference: str, task: str, protocol: str, labels: str) -> bool:
+def _is_reference(other: Key, reference: str, key: Key) -> bool:
     """The reference under the same protocol; baselines that are trained on labels have one of their own."""
-    alike = protocol == key[2] or "supervised" in (protocol, key[2])
-    return key[:2] == (reference, task) and key[3] == labels and alike
+    protocols = {key[2], other[2]}
+    alike = len(protocols) == 1 or "supervised" in protocols
+    return other == (reference, key[1], other[2], *key[3:]) and alike
 
 
 def _rows(runs: Sequence[tuple[str, int, Path]]) -> dict[Key, Row]:
@@ -72,8 +74,9 @@ def _rows(runs: Sequence[tuple[str, int, Path]]) -> dict[Key, Row]:
                 continue
             name = variant if entry["encoder"] == "distilled" else entry["encoder"]
             about = {key: entry[key] for key in ("modality", "n_train", "n_test", "draws")}
-            about["metric"] = entry["primary"]
-            row = out.setdefault((name, entry["task"], entry["protocol"], entry["labels"]), Row(about, {}, {}))
+            about |= {"metric": entry["primary"], "per_class": entry.get("per_class", True)}
+            key = (name, entry["task"], entry["protocol"], entry["labels"], entry["data"])
+            row = out.setdefault(key, Row(about, {}, {}))
             row.metrics[seed] = entry["metrics"][entry["primary"]]
             row.replicates[seed] = np.load(place / "replicates.npy", allow_pickle=False)
     return out

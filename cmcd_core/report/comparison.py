@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 from .blocks import Block, Code, Figure, Figures, Folded, Section, Table
 from .cautions import Caution, cautions
 from .charts import Line, Point, Row, Style, cut, intervals, legend, lines, parts_of_whole
 from .evidence import Evidence
-from .groups import Group, Key, apart, common_keys, differing, grouped
+from .groups import Group, Key, apart, common_keys, differing, grouped, way_of
+from .origins import command
 from .page import page
 from .results import points_plain
-from .words import STAGES, counted, duration, listed, percent, points, span
+from .words import STAGES, counted, duration, listed, percent, plain, points, short_name, span
 
 DISTANCES = (
     ("retrieval_at_1_target_to_source", False, "value", "own partner is the nearest"),
@@ -51,20 +50,23 @@ def _opening(groups: Sequence[Group], keys: Sequence[Key]) -> tuple[str, list[st
     if not keys:
         return (
             f"{len(groups)} runs side by side",
-            ["They share no task, protocol and label budget to rank them by."],
+            ["They share no task, protocol, label budget and data set to rank them by."],
             "open",
         )
     key = keys[0]
     best, second = sorted(groups, key=lambda group: -group.own[key].value)[:2]
     score, difference = best.own[key], apart(best, second, key)
-    task, protocol, _ = key
+    task, protocol, *_ = key
     said = f"{best.name} is ahead: {percent(score.value)} {score.metric}"
     where = (
         f"Task {task}, protocol {protocol}, {score.labels} ({score.n_train:,} in all), "
         f"{counted(score.n_test, 'test sample')}. Next is {second.name} with {percent(second.own[key].value)}."
     )
     if difference is None:
-        why = "The two were measured on other data or other seeds, so the difference is not paired: it has no interval."
+        why = (
+            "The two see other modalities, or were measured on other samples or by other seeds, so the difference is "
+            "not paired: it has no interval."
+        )
         return said, [where, why], "open"
     value, ends = difference
     clear = ends[0] > 0
@@ -83,7 +85,7 @@ def _one_group(group: Group) -> tuple[str, list[str], str]:
     verdict = "paid" if ends[0] > 0 else "lost" if ends[1] < 0 else "unclear"
     deck = [
         f"Task {key[0]}, protocol {key[1]}, {group.own[key].labels}: {percent(group.own[key].value)} against "
-        f"{percent(group.scratch[key[0], key[2]].value)} from scratch.",
+        f"{percent(group.scratch[key[0], *key[2:]].value)} from scratch.",
         f"95 % interval {span(ends)}, over seeds, test samples and label draws.",
     ]
     return f"{points(value)} points over training from scratch, {seeds}", deck, verdict
@@ -94,10 +96,8 @@ def _sections(groups: Sequence[Group], keys: Sequence[Key]) -> Iterator[Section]
     yield from _results(groups, keys)
     yield from _costs(groups)
     yield from _distances(groups)
-    commands = [
-        Code(f"cmcd run -c {shlex.quote(str(run.path / 'config.toml'))}", run.name) for g in groups for run in g.runs
-    ]
-    yield Section("repeat", "Once more", "Each run has a report of its own, and this command repeats it.", commands)
+    if commands := [Code(command(run), run.name) for g in groups for run in g.runs if run.config]:
+        yield Section("repeat", "Once more", "Each run has a report of its own, and this command repeats it.", commands)
 
 
 def _differences(groups: Sequence[Group]) -> Iterator[Section]:
@@ -107,11 +107,11 @@ def _differences(groups: Sequence[Group]) -> Iterator[Section]:
         ["folder", *(listed([cut(run.name, 40) for run in group.runs]) for group in groups)],
     ]
     found = differing(groups)
-    rows += [[key, *map(_plain, values)] for key, values in found.items() if not key.startswith("plugins.")]
+    rows += [[key, *map(plain, values)] for key, values in found.items() if not key.startswith("plugins.")]
     machine = {"cmcd": [group.first.result.get("cmcd") for group in groups]}
     for name in ("python", "torch", "device", "precision", "cores", "threads"):
         machine[name] = [group.first.result.get("environment", {}).get(name) for group in groups]
-    rows += [[name, *map(_plain, values)] for name, values in machine.items() if len({str(v) for v in values}) > 1]
+    rows += [[name, *map(plain, values)] for name, values in machine.items() if len({str(v) for v in values}) > 1]
     lead = "All other keys of the configuration are the same." if len(groups) > 1 else "Nothing but the seed differs."
     heads = ["key", *(group.name for group in groups)]
     yield Section("differences", "Where they differ", lead, [Table("Configurations", heads, rows, words=len(heads))])
@@ -121,7 +121,7 @@ def _results(groups: Sequence[Group], keys: Sequence[Key]) -> Iterator[Section]:
     if not any(group.own for group in groups):
         return
     blocks: list[Block] = []
-    curves = [curve for way in dict.fromkeys(key[:2] for key in keys) if (curve := _curve(groups, way, keys))]
+    curves = [curve for way in dict.fromkeys(map(way_of, keys)) if (curve := _curve(groups, way, keys))]
     gains = _gains(groups, keys[0]) if keys else None
     if figures := [*curves, *([gains] if gains else [])]:
         blocks.append(Figures(figures))
@@ -161,22 +161,23 @@ def _gains(groups: Sequence[Group], key: Key) -> Figure | None:
     return Figure(title, chart, "Right of zero the distilled encoder is better.")
 
 
-def _curve(groups: Sequence[Group], way: tuple[str, str], keys: Sequence[Key]) -> Figure | None:
+def _curve(groups: Sequence[Group], way: tuple[str, str, str], keys: Sequence[Key]) -> Figure | None:
     """Label-efficiency curves over each other; None where there is one budget."""
-    labels = [key for key in keys if key[:2] == way]
+    labels = [key for key in keys if way_of(key) == way]
     if len({groups[0].own[key].n_train for key in labels}) < 2:
         return None
     series = []
     for number, group in enumerate(groups):
         scores = [group.own[key] for key in labels]
         series.append(Line(group.name, [Point(s.n_train, s.value, *s.interval) for s in scores], _style(number)))
-    scratch = [groups[0].scratch[key[0], key[2]] for key in labels if (key[0], key[2]) in groups[0].scratch]
-    if scratch:
+    every = groups[0].scratch
+    if scratch := [every[key[0], *key[2:]] for key in labels if (key[0], *key[2:]) in every]:
         marks = [Point(s.n_train, s.value, *s.interval) for s in scratch]
         series.append(Line(f"scratch, of {groups[0].name}", marks, Style(11, 1, 2)))
     metric = groups[0].own[labels[0]].metric
     counts = sorted({groups[0].own[key].n_train for key in labels})
-    title = f"Label efficiency: {way[0]}, {way[1]}"
+    several = len({key[-1] for key in keys}) > 1
+    title = f"Label efficiency: {way[0]}, {way[1]}" + (f", {short_name(way[2])}" if several else "")
     chart = lines(
         series, title, x="labels, in all (log scale)", y=f"{metric} on the test split", log=True,
         x_ticks=[(count, f"{count:,}") for count in counts], say=lambda v: f"{v * 100:.0f} %",
@@ -189,7 +190,8 @@ def _table(groups: Sequence[Group]) -> Table:
     rows: list[list[str]] = []
     strong, other = set(), groups[0]
     every = dict.fromkeys(key for group in groups for key in group.own)
-    for key in sorted(every, key=lambda key: (key[:2], max(g.own[key].n_train for g in groups if key in g.own))):
+    several = len({key[-1] for key in every}) > 1
+    for key in sorted(every, key=lambda key: (way_of(key), max(g.own[key].n_train for g in groups if key in g.own))):
         there = [group for group in groups if key in group.own]
         best = max(group.own[key].value for group in there)
         for group in there:
@@ -201,7 +203,8 @@ def _table(groups: Sequence[Group]) -> Table:
             rows.append(
                 [
                     group.name,
-                    *key,
+                    *key[:3],
+                    *([short_name(key[3])] if several else []),
                     percent(score.value),
                     f"{score.interval[0] * 100:.1f} to {score.interval[1] * 100:.1f}",
                     f"{points(gain[0])} [{span(gain[1])}]" if gain else "–",
@@ -209,12 +212,10 @@ def _table(groups: Sequence[Group]) -> Table:
                     f"{score.n_test:,}",
                 ]
             )
-    heads = [
-        "run", "task", "protocol", "labels", "score", "95 % interval", "over scratch", f"over {other.name}", "tests",
-    ]  # fmt: skip
-    return Table(
-        "Distilled encoders; differences are paired, in points", heads, rows, words=4, strong=frozenset(strong)
-    )
+    named = ["run", "task", "protocol", "labels", *(["data"] if several else [])]
+    heads = [*named, "score", "95 % interval", "over scratch", f"over {other.name}", "tests"]
+    title = "Distilled encoders; differences are paired, in points"
+    return Table(title, heads, rows, words=len(named), strong=frozenset(strong))
 
 
 def _costs(groups: Sequence[Group]) -> Iterator[Section]:
@@ -226,7 +227,7 @@ def _costs(groups: Sequence[Group]) -> Iterator[Section]:
     rows = [[STAGES.get(stage, stage), *(duration(each[stage]) for each in spent)] for stage in stages]
     rows.append(["in all", *(duration(sum(each.values())) for each in spent)])
     for name, of in (("pairs", "pairs"), ("epochs of step 2", "epochs")):
-        rows.append([name, *(_plain(group.first.result.get("distill", {}).get(of)) for group in groups)])
+        rows.append([name, *(plain(group.first.result.get("distill", {}).get(of)) for group in groups)])
     for side in ("source", "target"):
         counts = [group.first.parameters.get(side) for group in groups]
         rows.append([f"numbers in the {side} encoder", *(f"{count:,}" if count else "–" for count in counts)])
@@ -272,10 +273,10 @@ def _cautions(groups: Sequence[Group], keys: Sequence[Key]) -> list[Caution]:
     """What makes the comparison unfair, then what is serious about each run."""
     found = []
     if len(groups) > 1:
-        for what, of in (("data", lambda s: s.data), ("number of test samples", lambda s: s.n_test)):
-            if keys and len({str(of(group.own[keys[0]])) for group in groups}) > 1:  # type: ignore[no-untyped-call]
-                text = "Scores of other test samples are other scores: no difference is shown between them."
-                found.append(Caution(f"The {what} of the evaluation is not the same in all", text, serious=True))
+        if keys and len({group.own[keys[0]].n_test for group in groups}) > 1:
+            text = "Scores of other test samples are other scores: no difference is shown between them."
+            title = "The number of test samples of the evaluation is not the same in all"
+            found.append(Caution(title, text, serious=True))
         if not set.intersection(*(set(group.seeds) for group in groups)):
             text = "Other seeds draw other labels: differences are then not paired, and none is shown."
             found.append(Caution("The runs share no seed", text, serious=True))
@@ -297,9 +298,3 @@ def _cautions(groups: Sequence[Group], keys: Sequence[Key]) -> list[Caution]:
 
 def _style(number: int) -> Style:
     return Style(number % 11, number % 4, (number // 4) % 4)
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "–"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

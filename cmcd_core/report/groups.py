@@ -17,8 +17,8 @@ from .words import labels
 
 FREE = ("run.seed", "run.out", "schema")
 LONGEST = 40
-Key = tuple[str, str, str]
-"""Task, protocol, label budget."""
+Key = tuple[str, str, str, str]
+"""Task, protocol, label budget, data set."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,6 @@ class Score:
     n_train: int
     n_test: int
     metric: str
-    data: str
     labels: str
 
 
@@ -40,13 +39,14 @@ class Group:
 
     Attributes:
         own: Key -> the distilled encoder's score.
+        scratch: Task, label budget and data set -> the score of training from scratch.
         gains: Key -> its paired difference over scratch, and the interval.
     """
 
     name: str
     runs: list[Evidence]
     own: dict[Key, Score] = field(default_factory=dict)
-    scratch: dict[tuple[str, str], Score] = field(default_factory=dict)
+    scratch: dict[tuple[str, str, str], Score] = field(default_factory=dict)
     gains: dict[Key, tuple[float, tuple[float, float]]] = field(default_factory=dict)
 
     @property
@@ -68,7 +68,9 @@ def grouped(runs: Sequence[Evidence]) -> list[Group]:
     for run in runs:
         settings = {key: value for key, value in settings_of(run).items() if key not in FREE}
         mark = json.dumps([settings, run.result.get("steps")], sort_keys=True, default=str)
-        alike = together.setdefault(mark if run.config else run.name, [])
+        if not run.config:  # nothing says that two of these have anything in common
+            mark = str(run.path.resolve())
+        alike = together.setdefault(mark, [])
         if any(run.result.get("seed") == other.result.get("seed") for other in alike):
             alike = together.setdefault(f"{mark} {run.path}", [])  # the same run twice is two, not two seeds
         alike.append(run)
@@ -123,14 +125,13 @@ def _score(group: Group) -> None:
         return
     runs = [(group.name, seed, run.path) for seed, run in zip(group.seeds, group.runs, strict=True)]
     for row in _summary(runs, "scratch"):
-        about = _entry(group.first, row["task"], row["labels"])
-        interval = tuple(row["interval"])
-        sizes = row["n_train"], row["n_test"]
-        score = Score(row["mean"], interval, *sizes, row["metric"], about["data"], labels(about))
+        score = Score(
+            row["mean"], tuple(row["interval"]), row["n_train"], row["n_test"], row["metric"], labels(row)
+        )  # fmt: skip
         if row["encoder"] == "scratch":
-            group.scratch[row["task"], row["labels"]] = score
+            group.scratch[_supervised(row)] = score
         if row["encoder"] == group.name:
-            key = (row["task"], row["protocol"], row["labels"])
+            key = _key(row)
             group.own[key] = score
             if apart := row.get("difference"):
                 group.gains[key] = (apart["value"], tuple(apart["interval"]))
@@ -156,35 +157,45 @@ def _score_one(group: Group) -> None:
         metric = entry["primary"]
         score = Score(
             entry["metrics"][metric], tuple(entry["intervals"][metric]), entry["n_train"], entry["n_test"], metric,
-            entry["data"], labels(entry),
+            labels(entry),
         )  # fmt: skip
         if entry["encoder"] == "scratch":
-            group.scratch[entry["task"], entry["labels"]] = score
+            group.scratch[_supervised(entry)] = score
         if entry["encoder"] == "distilled":
-            group.own[entry["task"], entry["protocol"], entry["labels"]] = score
+            group.own[_key(entry)] = score
     for gain in group.first.result.get("comparisons", ()):
         if gain["over"] == "scratch":
-            key = (gain["task"], gain["protocol"], gain["labels"])
-            group.gains[key] = (gain["difference"], tuple(gain["interval"]))
+            group.gains[_key(gain)] = (gain["difference"], tuple(gain["interval"]))
 
 
-def _entry(run: Evidence, task: str, budget: str) -> Mapping[str, Any]:
-    """An evaluation under this budget, for what all encoders share there."""
-    return next(e for e in run.result["evaluations"] if (e["task"], e["labels"]) == (task, budget))
+def _key(entry: Mapping[str, Any]) -> Key:
+    return entry["task"], entry["protocol"], entry["labels"], entry["data"]
+
+
+def _supervised(entry: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What training from scratch, whose protocol is its own, is told apart by."""
+    return entry["task"], entry["labels"], entry["data"]
 
 
 def common_keys(groups: Sequence[Group]) -> list[Key]:
-    """What all groups were evaluated by: the first one's tasks and protocols in its order, fewest labels first."""
+    """What all groups were evaluated by: the first one's tasks, protocols and data sets in its order, fewest labels
+    first."""
     shared = [key for key in groups[0].own if all(key in group.own for group in groups)]
-    ways = list(dict.fromkeys(key[:2] for key in shared))
-    return sorted(shared, key=lambda key: (ways.index(key[:2]), groups[0].own[key].n_train))
+    ways = list(dict.fromkeys(way_of(key) for key in shared))
+    return sorted(shared, key=lambda key: (ways.index(way_of(key)), groups[0].own[key].n_train))
+
+
+def way_of(key: Key) -> tuple[str, str, str]:
+    """Task, protocol and data set: what the budgets of one curve share."""
+    task, protocol, _, place = key
+    return task, protocol, place
 
 
 def apart(one: Group, other: Group, key: Key) -> tuple[float, tuple[float, float]] | None:
     """``one`` less ``other``, paired over seeds, label draws and test samples; None where they are not comparable."""
     first, second = one.own[key], other.own[key]
     seeds = sorted(set(one.seeds) & set(other.seeds))
-    if not seeds or (first.data, first.n_test, first.metric) != (second.data, second.n_test, second.metric):
+    if not seeds or (first.n_test, first.metric) != (second.n_test, second.metric):
         return None
     kept = [
         (name, seed, run.path)
@@ -193,7 +204,6 @@ def apart(one: Group, other: Group, key: Key) -> tuple[float, tuple[float, float
         if seed in seeds
     ]
     for row in _summary(kept, "other"):
-        if row["encoder"] == "one" and (row["task"], row["protocol"], row["labels"]) == key:
-            found = row["difference"]
+        if row["encoder"] == "one" and _key(row) == key and (found := row.get("difference")):
             return found["value"], tuple(found["interval"])
     return None

@@ -6,11 +6,10 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..config import STEPS
 from .blocks import Block, Code, Folded, Prose, Section, Sheet, Strip, Table, Tile, address_of
 from .evidence import Evidence
-from .words import counted
-
-STEPS = ("pretrain", "distill", "evaluate")
+from .words import counted, plain
 
 
 def data(run: Evidence) -> Iterator[Section]:
@@ -83,7 +82,7 @@ def repeat(run: Evidence) -> Iterator[Section]:
         **result.get("environment", {}),
         **{f"plugin {name}": number for name, number in run.config.get("plugins", {}).items()},
     }
-    rows = [[name, _plain(value)] for name, value in about.items() if value is not None]
+    rows = [[name, plain(value)] for name, value in about.items() if value is not None]
     blocks.append(Table("What the numbers depend on", ["what", "value"], rows, words=2))
     yield Section("repeat", "Once more", lead, blocks)
 
@@ -97,7 +96,3 @@ def command(run: Evidence) -> str:
         return f"cmcd evaluate -c {config} --out AGAIN"
     later = [f"cmcd {step} AGAIN -c {config}" for step in run.steps[1:]]
     return " && ".join([f"cmcd {run.steps[0]} -c {config} --out AGAIN", *later])
-
-
-def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

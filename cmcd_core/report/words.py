@@ -100,6 +100,13 @@ def short_name(name: str) -> str:
     return Path(path.replace("\\", "/") or name).name or name
 
 
+def plain(value: Any) -> str:
+    """A value of a configuration in a cell of a table: ``1, 10%`` of a list, a dash of nothing."""
+    if value is None:
+        return "–"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def listed(names: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

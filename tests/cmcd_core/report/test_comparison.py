@@ -79,7 +79,7 @@ def test_seeds_are_taken_together_and_paired(made: Made) -> None:
     assert [group.name for group in groups] == ["lr 0.005", "lr 0.02"]
     assert differing(groups) == {"distill.lr": [0.005, 0.02]}
     key = common_keys(groups)[0]
-    assert key == ("recognition", "linear", "2")
+    assert key[:3] == ("recognition", "linear", "2")
     difference = apart(groups[1], groups[0], key)
     assert difference is not None
     assert difference[0] == pytest.approx(0.1)
@@ -130,3 +130,73 @@ def test_runs_that_share_nothing(made: Made, shuffled_run: Path, tmp_path: Path)
     compared(made("a"), shuffled_run, "--out", tmp_path / "both.html")
     page = Page.of(tmp_path / "both.html")
     assert page.one("h1").words == "2 runs side by side"
+
+
+def seen_as(folder: Path, modality: str) -> Path:
+    """The run as one of another target modality on the same data would have left it."""
+    config = folder / "config.toml"
+    config.write_text(config.read_text().replace("depth:depth", f"{modality}:{modality}"))
+    for file in (folder / "result.json", *folder.glob("evaluations/*/evaluation.json")):
+        file.write_text(file.read_text().replace('"depth"', f'"{modality}"'))
+    return folder
+
+
+def test_other_modalities_are_shown_side_by_side_and_not_paired(made: Made, tmp_path: Path) -> None:
+    compared(made("depth"), seen_as(made("sketch", shift=0.1), "sketch"), "--out", tmp_path / "both.html")
+    words = Page.of(tmp_path / "both.html").text
+    assert "is ahead" in words
+    assert "The two see other modalities" in words
+
+
+def evaluated_on(folder: Path, place: str, shift: float) -> Path:
+    """The run after `cmcd evaluate --data` on a further data set, whose every score is ``shift`` higher there."""
+    values = json.loads((folder / "result.json").read_text())
+    further = []
+    for file in sorted(folder.glob("evaluations/*/evaluation.json")):
+        copy = folder / "evaluations" / str(int(file.parent.name) + 100)
+        shutil.copytree(file.parent, copy)
+        entry = json.loads(file.read_text())
+        entry |= {"data": place, "digest": f"{entry['digest']} there"}
+        entry["metrics"][entry["primary"]] += shift
+        (copy / "evaluation.json").write_text(json.dumps(entry))
+        further.append(entry)
+    values["evaluations"] += further
+    values["comparisons"] += [{**gain, "data": place} for gain in values["comparisons"]]
+    (folder / "result.json").write_text(json.dumps(values))
+    return folder
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_scores_of_two_data_sets_are_kept_apart(seeds: int, made: Made, tmp_path: Path) -> None:
+    first = [evaluated_on(made(f"a{n}", seed=n), "folder:/far/other", 0.25) for n in range(seeds)]
+    second = [made(f"b{n}", seed=n, lr=0.02, shift=0.1) for n in range(seeds)]
+    groups = grouped([read_run(folder) for folder in (*first, *second)])
+    here = groups[1].first.result["data"]
+    assert {key[-1] for key in common_keys(groups)} == {here}
+    key = ("recognition", "linear", "2")
+    own = groups[0].own
+    assert own[*key, "folder:/far/other"].value == pytest.approx(own[*key, here].value + 0.25)
+    difference = apart(groups[1], groups[0], (*key, here))
+    assert difference is not None
+    assert difference[0] == pytest.approx(0.1)
+    compared(*first, *second, "--out", tmp_path / "both.html")
+    assert "other" in {element.words for element in Page.of(tmp_path / "both.html").all("td")}
+
+
+def test_runs_without_a_configuration_are_no_seeds_of_one(made: Made, tmp_path: Path) -> None:
+    runs = []
+    for name, seed in (("x0", 0), ("x1", 1)):
+        (tmp_path / name).mkdir()
+        runs.append(Path(shutil.move(made(f"plain-{name}", seed=seed), tmp_path / name / "run")))
+        (runs[-1] / "config.toml").unlink()
+    assert len(grouped([read_run(folder) for folder in runs])) == 2
+    compared(*runs, "--out", tmp_path / "both.html")
+    assert "Once more" not in Page.of(tmp_path / "both.html").text
+
+
+def test_steps_done_one_by_one_are_repeated_one_by_one(made: Made, tmp_path: Path) -> None:
+    runs = [made("whole"), made("taught", lr=0.02, steps=["pretrain", "distill"])]
+    compared(*runs, "--out", tmp_path / "both.html")
+    words = Page.of(tmp_path / "both.html").text
+    assert f"cmcd run -c {runs[0] / 'config.toml'}" in words
+    assert f"cmcd distill AGAIN -c {runs[1] / 'config.toml'}" in words
