@@ -65,6 +65,7 @@ def distilled(
         return frozen(bench, load_encoder(where)), record["summary"]
     target = student(bench, source)
     objective = _objective(bench, source, target, lesson)
+    _tell_of_unused_weights(bench, pairs, objective)
     with first(bench.fabric):
         bank = _bank(bench, source, target, objective)
     history = step_two.distill(
@@ -105,6 +106,13 @@ def _objective(bench: Workbench, source: Encoder, target: Encoder, lesson: Lesso
     about = replace(widths(source, target), source_dense=dims)
     terms = [(term.weight, term.key, bench.objective(chosen, about, seed)) for term, chosen in lesson.terms]
     return step_two.WeightedSum(terms)
+
+
+def _tell_of_unused_weights(bench: Workbench, pairs: step_two.Pairs, objective: step_two.WeightedSum) -> None:
+    """A weight that the data give and the loss leaves out would look as if it had counted."""
+    if pairs.weight.min() < pairs.weight.max():
+        for key in objective.without_weights():
+            bench.note(f"{key} does not use the pairs' weights: every pair counts alike in it")
 
 
 def student(bench: Workbench, source: Encoder) -> Encoder:

@@ -18,9 +18,12 @@ class Objective(nn.Module):
 
     Attributes:
         needs: What the core must compute beyond pooled features: ``"dense"``, ``"pyramid"``, ``"momentum"``.
+        uses_weights: Whether the pairs' weights change the loss. Where they do not, a run on pairs of different
+            weights says so.
     """
 
     needs: frozenset[str] = frozenset()
+    uses_weights: bool = True
 
     def attach(self, source: Encoder, target: Encoder, *, bank: Features | None, pairs: int, steps: int) -> None:
         """Called once, before the optimiser is made and before a checkpoint's state is loaded.

@@ -66,6 +66,10 @@ class WeightedSum(Objective):
     def diagnostics(self) -> Mapping[str, float]:
         return {f"{key}.{name}": value for key, part in self._items() for name, value in part.diagnostics().items()}
 
+    def without_weights(self) -> list[str]:
+        """Keys of the terms that take every pair alike, whatever its weight."""
+        return [key for key, part in self._items() if not part.uses_weights]
+
     def _items(self) -> list[tuple[str, Objective]]:
         pairs = zip(self.terms, self.parts, strict=True)
         return [(key, part) for (_, key), part in pairs if isinstance(part, Objective)]

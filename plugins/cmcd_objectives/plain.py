@@ -30,11 +30,13 @@ class Form:
         space: How a row is seen there: at ``"unit"`` length, ``"raw"``, ``"batch"``- or, on the source's side,
             ``"layer"``-normalised; None: relations within each side are compared, and there is no common space.
         batch_eps: Of the batch normalisation.
+        uses_weights: Whether the pairs' weights change it; statistics of the batch take every pair alike.
     """
 
     loss: Callable[[Tensor, Tensor, Any, About], Tensor]
     space: Literal["unit", "raw", "batch", "layer"] | None
     batch_eps: float = 1e-5
+    uses_weights: bool = False
 
 
 def _cwcl(a: Tensor, b: Tensor, options: Any, pairs: About) -> Tensor:
@@ -45,18 +47,18 @@ def _cwcl(a: Tensor, b: Tensor, options: Any, pairs: About) -> Tensor:
 
 
 FORMS: Mapping[str, Form] = {
-    "hint": Form(lambda a, b, o, _: o.scale * functional.hint(a, b), "raw"),
-    "l2": Form(lambda a, b, o, _: functional.l2(a, b), "unit"),
-    "cosine": Form(lambda a, b, o, _: functional.cosine(a, b), "unit"),
-    "unic": Form(lambda a, b, o, _: functional.unic(a, b), "raw"),
+    "hint": Form(lambda a, b, o, p: o.scale * functional.hint(a, b, weight=p.weight), "raw", uses_weights=True),
+    "l2": Form(lambda a, b, o, p: functional.l2(a, b, weight=p.weight), "unit", uses_weights=True),
+    "cosine": Form(lambda a, b, o, p: functional.cosine(a, b, weight=p.weight), "unit", uses_weights=True),
+    "unic": Form(lambda a, b, o, p: functional.unic(a, b, weight=p.weight), "raw", uses_weights=True),
+    "vkd": Form(lambda a, b, o, p: functional.vkd(a, b, weight=p.weight), "layer", uses_weights=True),
+    "cwcl": Form(_cwcl, "unit", uses_weights=True),
     "mmd": Form(lambda a, b, o, _: functional.mmd(a, b), "raw"),
     "vicreg": Form(lambda a, b, o, _: functional.vicreg(a, b), "raw"),
     "barlow_twins": Form(
         lambda a, b, o, _: functional.barlow_twins(a, b, off_diagonal_weight=o.off_diagonal_weight), "batch"
     ),
     "srd": Form(lambda a, b, o, _: o.scale * functional.srd(a, b), "batch", 1e-4),
-    "vkd": Form(lambda a, b, o, _: functional.vkd(a, b), "layer"),
-    "cwcl": Form(_cwcl, "unit"),
     "rkd": Form(
         lambda a, b, o, _: functional.rkd(a, b, distance_weight=o.distance_weight, angle_weight=o.angle_weight), None
     ),
@@ -72,6 +74,7 @@ class Plain(Objective):
     def __init__(self, name: str, options: Options, widths: Widths) -> None:
         super().__init__()
         self.name, self.options, self.form = name, options, FORMS[name]
+        self.uses_weights = self.form.uses_weights
         self.group_aware: bool = getattr(options, "group_aware", False)
         self.space = self._make_space(widths)
         self.means = Means()
@@ -101,14 +104,19 @@ class Plain(Objective):
         """Loss of a batch of pairs."""
         a, b = self.space.source(source.pooled), self.space.target(target.pooled)
         if self.form.space is not None:
+            self._note_statistics(a, b)
             self._report(a, b)
         return self.form.loss(a, b, self.options, about(source, target, group_aware=self.group_aware))
 
     @torch.no_grad()
+    def _note_statistics(self, a: Tensor, b: Tensor) -> None:
+        """Move the running statistics that :meth:`embed` needs, where the formula normalises by the batch's."""
+        for norm, side in zip(self.norms, (a, b), strict=False):
+            norm(lift(side))
+
+    @torch.no_grad()
     def _report(self, a: Tensor, b: Tensor) -> None:
         a, b = lift(a), lift(b)
-        for norm, side in zip(self.norms, (a, b), strict=False):
-            norm(side)  # only for its running statistics
         centred_a, centred_b = unit(a - a.mean(dim=0)), unit(b - b.mean(dim=0))
         self.means.add(r1_target_to_source=own_is_nearest(centred_b, centred_a))
 

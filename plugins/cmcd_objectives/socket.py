@@ -11,7 +11,7 @@ from cmcd_core import Encoder, Features, Objective, Widths
 
 from .functional import socket
 from .means import Means
-from .space import Space, require_common_width
+from .space import Space, about, require_common_width
 from .state_options import SocketOptions
 from .watch import Statistics, Watch, moments, norm_layers
 
@@ -31,6 +31,7 @@ class Socket(Objective):
 
     Where the two encoders' BatchNorm layers are not alike in number and widths, there is one "layer" instead: the
     pooled features, against the mean and variance of the source's cached ones (of nothing, where there are none).
+    The pairs' weights count in the features' term; statistics take every pair of the batch alike.
     """
 
     mean: Tensor
@@ -72,7 +73,7 @@ class Socket(Objective):
     def forward(self, source: Features, target: Features) -> Tensor:
         """Loss of a batch of pairs, whose targets the encoder has just seen."""
         a, b = self.space.source(source.pooled), self.space.target(target.pooled)
-        features = socket(a, b)
+        features = socket(a, b, weight=about(source, target, group_aware=False).weight)
         seen = [moments(b)] if self.watch is None else self.watch.take()
         statistics = self._distance(seen) if seen and self.sizes else features.new_zeros(())
         layers = len(seen) if self.watch is not None else 0

@@ -6,15 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .candidates import row_weights, weighted_mean
 from .operands import paired, unit
 
 
-def hint(a: Tensor, b: Tensor) -> Tensor:
+def hint(a: Tensor, b: Tensor, *, weight: Tensor | None = None) -> Tensor:
     """Mean squared error of the features as they are: mean over N and D of (a - b)².
 
     Args:
         a: (N, D) source features.
         b: (N, D) target features.
+        weight: (N,) non-negative; the mean over pairs becomes a weighted one.
 
     Returns:
         Scalar in [0, inf).
@@ -32,15 +34,16 @@ def hint(a: Tensor, b: Tensor) -> Tensor:
     Modal Distillation for Supervision Transfer" (CVPR 2016).
     """
     a, b = paired(a, b)
-    return F.mse_loss(b, a)
+    return weighted_mean((a - b).square().mean(dim=1), weight)
 
 
-def l2(a: Tensor, b: Tensor) -> Tensor:
+def l2(a: Tensor, b: Tensor, *, weight: Tensor | None = None) -> Tensor:
     """Mean distance of unit vectors, not squared: (1/N) sum_i ||a_i - b_i||.
 
     Args:
         a: (N, D) source features.
         b: (N, D) target features.
+        weight: (N,) non-negative; the mean over pairs becomes a weighted one.
 
     Returns:
         Scalar in [0, 2].
@@ -57,16 +60,16 @@ def l2(a: Tensor, b: Tensor) -> Tensor:
     Reference: Puy et al., "Three Pillars Improving Vision Foundation Model Distillation for Lidar" (ScaLR, CVPR 2024).
     """
     a, b = paired(a, b)
-    distances: Tensor = torch.linalg.vector_norm(unit(a) - unit(b), dim=1)
-    return distances.mean()
+    return weighted_mean(torch.linalg.vector_norm(unit(a) - unit(b), dim=1), weight)
 
 
-def cosine(a: Tensor, b: Tensor) -> Tensor:
+def cosine(a: Tensor, b: Tensor, *, weight: Tensor | None = None) -> Tensor:
     """Mean cosine distance: (1/N) sum_i (1 - cos(a_i, b_i)).
 
     Args:
         a: (N, D) source features.
         b: (N, D) target features.
+        weight: (N,) non-negative; the mean over pairs becomes a weighted one.
 
     Returns:
         Scalar in [0, 2].
@@ -83,15 +86,16 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     Reference: feature regression by cosine, which no one paper owns; between views, Chen and He, "SimSiam" (CVPR 2021).
     """
     a, b = paired(a, b)
-    return 1 - (unit(a) * unit(b)).sum(dim=1).mean()
+    return weighted_mean(1 - (unit(a) * unit(b)).sum(dim=1), weight)
 
 
-def unic(a: Tensor, b: Tensor) -> Tensor:
+def unic(a: Tensor, b: Tensor, *, weight: Tensor | None = None) -> Tensor:
     """UNIC: half cosine distance, half smooth L1 of the features as they are.
 
     Args:
         a: (N, D) source features, standardised by the caller.
         b: (N, D) target features.
+        weight: (N,) non-negative; the mean over pairs becomes a weighted one.
 
     Returns:
         Scalar in [0, inf).
@@ -108,15 +112,17 @@ def unic(a: Tensor, b: Tensor) -> Tensor:
     Reference: Sariyildiz et al., "UNIC: Universal Classification Models via Multi-teacher Distillation" (ECCV 2024).
     """
     a, b = paired(a, b)
-    return 0.5 * cosine(a, b) + 0.5 * F.smooth_l1_loss(b, a)
+    smooth = F.smooth_l1_loss(b, a, reduction="none").mean(dim=1)
+    return 0.5 * cosine(a, b, weight=weight) + 0.5 * weighted_mean(smooth, weight)
 
 
-def socket(a: Tensor, b: Tensor) -> Tensor:
+def socket(a: Tensor, b: Tensor, *, weight: Tensor | None = None) -> Tensor:
     """SOCKET's feature term on paired data: the Frobenius norm ||a - b||_F, neither squared nor divided by N.
 
     Args:
         a: (N, D) source features.
         b: (N, D) target features.
+        weight: (N,) non-negative; row i of the difference counts N · weight_i / sum(weight) times.
 
     Returns:
         Scalar in [0, inf).
@@ -133,7 +139,11 @@ def socket(a: Tensor, b: Tensor) -> Tensor:
     Reference: Ahmed et al., "Cross-Modal Knowledge Transfer Without Task-Relevant Source Data" (ECCV 2022).
     """
     a, b = paired(a, b)
-    norm: Tensor = torch.linalg.vector_norm(a - b)
+    difference = a - b
+    if weight is not None:
+        share = row_weights(a.new_ones(len(a)), weight, a)
+        difference = difference * (len(a) * share).sqrt()[:, None]
+    norm: Tensor = torch.linalg.vector_norm(difference)
     return norm
 
 
@@ -165,7 +175,7 @@ def srd(a: Tensor, b: Tensor) -> Tensor:
     return difference.pow(4).sum().clamp(min=torch.finfo(a.dtype).tiny).log()
 
 
-def vkd(a: Tensor, b: Tensor) -> Tensor:
+def vkd(a: Tensor, b: Tensor, *, weight: Tensor | None = None) -> Tensor:
     """VkD: smooth L1 between the target and the layer-normalised source.
 
     The layer normalisation has no affine map, eps 1e-5. The orthogonal projection that precedes it on the target's
@@ -174,6 +184,7 @@ def vkd(a: Tensor, b: Tensor) -> Tensor:
     Args:
         a: (N, D) source features.
         b: (N, D) target features, after an orthogonal projection to D.
+        weight: (N,) non-negative; the mean over pairs becomes a weighted one.
 
     Returns:
         Scalar in [0, inf).
@@ -190,7 +201,8 @@ def vkd(a: Tensor, b: Tensor) -> Tensor:
     Reference: Miles et al., "VkD: Improving Knowledge Distillation using Orthogonal Projections" (CVPR 2024).
     """
     a, b = paired(a, b)
-    return F.smooth_l1_loss(b, F.layer_norm(a, a.shape[1:]))
+    smooth = F.smooth_l1_loss(b, F.layer_norm(a, a.shape[1:]), reduction="none")
+    return weighted_mean(smooth.mean(dim=1), weight)
 
 
 def batch_norm(x: Tensor, *, eps: float) -> Tensor:

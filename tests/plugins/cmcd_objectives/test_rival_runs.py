@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rivals import POOLED
@@ -36,7 +38,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "source"
 
 
-def configured(expression: str, teacher: Path, out: Path) -> RunConfig:
+def configured(expression: str, teacher: Path, out: Path, **changed: Any) -> RunConfig:
     return RunConfig.from_mapping(
         {
             **TINY,
@@ -45,6 +47,7 @@ def configured(expression: str, teacher: Path, out: Path) -> RunConfig:
             "distill": {"epochs": 1, "batch_size": 32, "views": 1},
             "evaluate": EVALUATE,
             "run": {**TINY["run"], "source_size": 32, "out": str(out)},
+            **changed,
         }
     )
 
@@ -64,3 +67,15 @@ def test_a_run(expression, teacher, tmp_path):
 def test_dense_cmd_is_refused_until_the_core_hands_over_dense_maps(teacher, tmp_path):
     with pytest.raises(ConfigError, match="dense"):
         run(configured("dense_cmd", teacher, tmp_path / "run"))
+
+
+def test_a_run_says_which_terms_leave_the_weights_out(teacher, tiny_folder, tmp_path):
+    copy = shutil.copytree(tiny_folder, tmp_path / "data")
+    head, *rows = (copy / "metadata.csv").read_text().splitlines()
+    for number, first in enumerate(("2", "0.5")):
+        weights = [first, *["2"] * (len(rows) - 1)]
+        lines = [f"{head},weight", *(f"{row},{weight}" for row, weight in zip(rows, weights, strict=True))]
+        (copy / "metadata.csv").write_text("\n".join(lines) + "\n")
+        config = configured("l2 + sp", teacher, tmp_path / f"run{number}", data=str(copy))
+        said = [note for note in run(config, steps=("pretrain", "distill")).values["notes"] if "weights" in note]
+        assert said == ["sp does not use the pairs' weights: every pair counts alike in it"][:number]

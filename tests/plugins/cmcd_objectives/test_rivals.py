@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -260,6 +261,52 @@ def test_pairs_of_one_group_are_no_negatives_of_each_other(name):
     torch.testing.assert_close(attached(name, **PLAIN, **fixed)(source, target), expected)
     unaware = attached(name, **PLAIN, **fixed, group_aware=False)
     torch.testing.assert_close(unaware(Features(pooled=a, group=GROUP), target), alone)
+
+
+# Weights of the pairs
+
+WEIGHTLESS = {"barlow_twins", "cka", "mmd", "pkt", "rkd", "sp", "srd", "vicreg"}
+"""They take statistics of the whole batch."""
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_weights_change_the_loss_or_the_objective_says_that_they_do_not(name, options):
+    bank = make_bank()
+    losses = []
+    for weight in (None, torch.full((5,), 3.0), torch.tensor([1.0, 0, 0, 2, 0])):
+        objective = attached(name, bank, **options)
+        if name in ("seed", "compress"):  # their candidates are past batches
+            objective(*batch(bank, range(12, 20)))
+            objective.after_step()
+        source, target = batch(bank, [0, 3, 8, 9, 11])
+        torch.manual_seed(0)
+        losses.append(objective(replace(source, weight=weight), target))
+    torch.testing.assert_close(losses[1], losses[0])
+    assert torch.isclose(losses[2], losses[0]) == (name in WEIGHTLESS)
+    assert objective.uses_weights == (name not in WEIGHTLESS)
+
+
+@pytest.mark.parametrize("name", ["hint", "l2", "cosine", "unic", "vkd"])
+def test_a_pair_of_twice_the_weight_counts_twice_and_one_of_none_not_at_all(name):
+    function = getattr(functional, name)
+    a, b = draw(4, WIDTH), draw(4, WIDTH, seed=1)
+    twice = function(a[[0, 1, 1]], b[[0, 1, 1]])
+    torch.testing.assert_close(function(a, b, weight=torch.tensor([1, 2, 0, 0])), twice)
+    assert function(a, b, weight=torch.zeros(4)) == 0
+    with pytest.raises(ValueError, match=r"weight must be \(4,\)"):
+        function(a, b, weight=torch.ones(3))
+
+
+def test_socket_weighs_the_rows_of_its_norm():
+    a, b = draw(4, WIDTH), draw(4, WIDTH, seed=1)
+    b.requires_grad_()
+    loss = functional.socket(a, b, weight=torch.tensor([1.0, 2, 0, 1]))
+    torch.testing.assert_close(loss, functional.socket(a[[0, 1, 1, 3]], b[[0, 1, 1, 3]]))
+    loss.backward()
+    assert b.grad[2].abs().max() == 0
+    source, target = Features(pooled=a, weight=torch.tensor([1.0, 2, 0, 1])), Features(pooled=b)
+    features_only = attached("socket", make_bank(), **PLAIN, statistics_weight=0)
+    torch.testing.assert_close(features_only(source, target), 0.5 * loss)
 
 
 # The sigmoid loss's scale and bias
