@@ -11,7 +11,7 @@ from cmcd_core import ConfigError, Encoder, Features, Objective, Widths
 
 from .functional.contrast import Half, cmc_terms
 from .functional.operands import unit
-from .further import Queue, attach_bank, further_candidates
+from .further import Queue, attach_further, further_candidates
 from .means import Means
 from .options import CmcOptions
 from .space import Space, about, require_common_width
@@ -40,8 +40,8 @@ class Cmc(Objective):
         self.means = Means()
 
     def attach(self, source: Encoder, target: Encoder, *, bank: Features | None, pairs: int, steps: int) -> None:
-        """Fit the standardisation to the bank, and take the bank in where it is the queue."""
-        attach_bank("cmc", self.further, self.space, bank)
+        """Fit the standardisation to the bank, and begin the queue or take the bank in for one."""
+        attach_further("cmc", self.further, self.space, bank=bank, pairs=pairs)
 
     def forward(self, source: Features, target: Features) -> Tensor:
         """Loss of a batch of pairs."""

@@ -13,7 +13,7 @@ from cmcd_core import ConfigError, Encoder, Features, Objective, Widths
 from .functional.operands import unit
 from .functional.similarity_distillation import Queue as QueueFeatures
 from .functional.similarity_distillation import cmd_terms
-from .further import Queue, attach_bank, further_candidates
+from .further import Queue, attach_further, further_candidates
 from .means import Means
 from .options import CmdOptions
 from .space import Space, about, require_common_width
@@ -46,8 +46,8 @@ class Cmd(Objective):
         self.means = Means()
 
     def attach(self, source: Encoder, target: Encoder, *, bank: Features | None, pairs: int, steps: int) -> None:
-        """Fit the standardisation to the bank, and take the bank in where it is the queue."""
-        attach_bank("cmd", self.further, self.space, bank)
+        """Fit the standardisation to the bank, and begin the queue or take the bank in for one."""
+        attach_further("cmd", self.further, self.space, bank=bank, pairs=pairs)
 
     def forward(self, source: Features, target: Features) -> Tensor:
         """Loss of a batch of pairs."""

@@ -12,7 +12,7 @@ from cmcd_core import Encoder, Features, Objective, Widths
 from .functional.operands import unit
 from .functional.similarity_distillation import Queue as QueueFeatures
 from .functional.similarity_distillation import cmd_terms
-from .further import Queue, one_group, resize_on_load
+from .further import Queue, one_group
 from .means import Means
 from .space import Space, about, require_common_width
 from .state_options import CompressOptions
@@ -35,8 +35,7 @@ class Compress(Objective):
             require_common_width("compress", layers, widths)
         self.options = options
         self.space = Space(widths, options.standardise, layers=layers, hidden=options.head_hidden)
-        self.queue = Queue(0, widths.source, widths.target if self.two else 0)
-        resize_on_load(self.queue)
+        self.queue = Queue(options.queue, widths.source, widths.target if self.two else 0)
         if self.two:
             self.needs = frozenset({"momentum"})
         self.means = Means()
@@ -44,7 +43,7 @@ class Compress(Objective):
     def attach(self, source: Encoder, target: Encoder, *, bank: Features | None, pairs: int, steps: int) -> None:
         """Fit the standardisation to the bank, and size the queue."""
         self.space.standardise.fit("compress", bank)
-        self.queue.begin(min(self.options.queue, pairs), random=not self.two)
+        self.queue.begin(pairs, random=not self.two)
 
     def forward(self, source: Features, target: Features) -> Tensor:
         """Loss of a batch of pairs."""

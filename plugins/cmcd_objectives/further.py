@@ -16,7 +16,8 @@ NOTHING = torch.iinfo(torch.int64).min  # an index or a group that no batch has
 
 
 class Queue(nn.Module):
-    """The last ``size`` source features (and, with ``target_width``, the targets' momentum features) of past batches.
+    """The last ``most`` source features (and, with ``target_width``, the targets' momentum features) of past batches;
+    no more than there are pairs, as beyond one epoch they would be copies.
 
     Buffers, so that a resumed run goes on with the same queue.
     """
@@ -28,24 +29,27 @@ class Queue(nn.Module):
     count: Tensor
     place: Tensor
 
-    def __init__(self, size: int, source_width: int, target_width: int = 0) -> None:
+    def __init__(self, most: int, source_width: int, target_width: int = 0) -> None:
         super().__init__()
-        self.register_buffer("source", torch.zeros(size, source_width))
-        self.register_buffer("target", torch.zeros(size, target_width))
-        self.register_buffer("index", torch.full((size,), NOTHING))
-        self.register_buffer("group", torch.full((size,), NOTHING))
+        self.most = most
+        self.register_buffer("source", torch.zeros(0, source_width))
+        self.register_buffer("target", torch.zeros(0, target_width))
+        self.register_buffer("index", torch.full((0,), NOTHING))
+        self.register_buffer("group", torch.full((0,), NOTHING))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
         self._waiting: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None] | None = None
+        resize_on_load(self)
 
     @property
     def size(self) -> int:
-        """Places in the queue."""
+        """Places in the queue; none before :meth:`begin`."""
         return self.index.shape[0]
 
     @torch.no_grad()
-    def begin(self, size: int, *, random: bool) -> None:
-        """Start over with ``size`` places: full of random directions that age away, or empty."""
+    def begin(self, pairs: int, *, random: bool) -> None:
+        """Start over, for a training set of ``pairs``: full of random directions that age away, or empty."""
+        size = min(self.most, pairs)
         generator = torch.Generator().manual_seed(0)
         for name in ("source", "target"):
             old: Tensor = getattr(self, name)
@@ -56,8 +60,9 @@ class Queue(nn.Module):
         self.count.fill_(size if random else 0)
 
     def exclude(self, index: Tensor | None, group: Tensor | None) -> Tensor:
-        """(N or 1, K) bool: entries not filled yet, the batch's own, and those of the anchor's group."""
-        return self._empty() | same_items(self.index, self.group, index, group)
+        """(N or 1, K) bool: entries not filled yet, older copies of others, the batch's own, and those of the anchor's
+        group."""
+        return self._empty() | self._copies() | same_items(self.index, self.group, index, group)
 
     def exclude_own(self, index: Tensor | None, group: Tensor | None) -> Tensor:
         """(N or 1, K) bool: entries not filled yet, and the anchor's own past ones or its group's. Unlike in
@@ -69,6 +74,14 @@ class Queue(nn.Module):
 
     def _empty(self) -> Tensor:
         return torch.arange(self.size, device=self.count.device) >= self.count
+
+    def _copies(self) -> Tensor:
+        """(K,) bool: entries of an item that is there again, from a later epoch."""
+        newest_first = (self.place - 1 - torch.arange(self.size, device=self.place.device)) % self.size
+        index, order = self.index[newest_first].sort(stable=True)
+        copies = torch.zeros_like(index, dtype=torch.bool)
+        copies[newest_first[order[1:]]] = (index[1:] == index[:-1]) & (index[1:] != NOTHING)
+        return copies
 
     def remember(
         self, source: Tensor, index: Tensor | None, group: Tensor | None, target: Tensor | None = None
@@ -126,12 +139,15 @@ def further_candidates(queue: QueueSize, source_width: int, target_width: int = 
     return Queue(queue, source_width, target_width) if queue else None
 
 
-def attach_bank(name: str, further: Queue | Bank | None, space: Space, bank: Features | None) -> None:
-    """Fit the standardisation to the cached source features, and take them in where they are the candidates.
+def attach_further(name: str, further: Queue | Bank | None, space: Space, *, bank: Features | None, pairs: int) -> None:
+    """Fit the standardisation to the cached source features; take them in where they are the candidates, or begin an
+    empty queue.
 
     ``name`` is the objective's, for messages.
     """
     space.standardise.fit(name, bank)
+    if isinstance(further, Queue):
+        further.begin(pairs, random=False)
     if not isinstance(further, Bank):
         return
     if bank is None:

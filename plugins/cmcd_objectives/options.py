@@ -94,8 +94,8 @@ class CmdOptions(Options):
     head_hidden: HeadHidden = None
     queue: QueueSize = Field(
         0,
-        description="Further candidates: how many past pairs to keep (0: none; target anchors then need the momentum "
-        'encoder), or "bank", all of the source\'s training features (source anchors only).',
+        description="Further candidates: how many past pairs to keep, no more than there are (0: none; target anchors "
+        'then need the momentum encoder), or "bank", all of the source\'s training features (source anchors only).',
     )
     group_aware: GroupAware = True
     standardise: Standardisation = Field(
@@ -126,8 +126,8 @@ class CmcOptions(Options):
     head_hidden: HeadHidden = None
     queue: QueueSize = Field(
         0,
-        description="Further source features for the targets to pick from: how many past ones to keep (0: none), "
-        'or "bank", all of the training set.',
+        description="Further source features for the targets to pick from: how many past ones to keep, no more than "
+        'there are pairs (0: none), or "bank", all of the training set.',
     )
     group_aware: GroupAware = True
     standardise: Standardisation = Field(

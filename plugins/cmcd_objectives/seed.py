@@ -10,7 +10,7 @@ from cmcd_core import Encoder, Features, Objective, Widths
 
 from .functional.operands import unit
 from .functional.similarity_distillation import cmd_terms
-from .further import Queue, one_group, resize_on_load
+from .further import Queue, one_group
 from .means import Means
 from .space import Space, about, require_common_width
 from .state_options import SeedOptions
@@ -29,14 +29,13 @@ class Seed(Objective):
         require_common_width("seed", options.head_layers, widths)
         self.options = options
         self.space = Space(widths, options.standardise, layers=options.head_layers, hidden=options.head_hidden)
-        self.queue = Queue(0, widths.source)
-        resize_on_load(self.queue)
+        self.queue = Queue(options.queue, widths.source)
         self.means = Means()
 
     def attach(self, source: Encoder, target: Encoder, *, bank: Features | None, pairs: int, steps: int) -> None:
         """Fit the standardisation to the bank, and size the queue."""
         self.space.standardise.fit("seed", bank)
-        self.queue.begin(min(self.options.queue, pairs), random=True)
+        self.queue.begin(pairs, random=True)
 
     def forward(self, source: Features, target: Features) -> Tensor:
         """Loss of a batch of pairs."""

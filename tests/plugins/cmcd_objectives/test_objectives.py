@@ -31,7 +31,7 @@ def build(name, *, source=6, target=6, bank=None, **options):
     if name == "cmd":  # these tests are about target anchors unless they say otherwise
         options = {"anchors": "target", **options}
     objective = plugin.build(plugin.options(**options), Widths(source=source, target=target))
-    objective.attach(NO_ENCODER, NO_ENCODER, bank=bank, pairs=0 if bank is None else len(bank.pooled), steps=10)
+    objective.attach(NO_ENCODER, NO_ENCODER, bank=bank, pairs=20 if bank is None else len(bank.pooled), steps=10)
     return objective
 
 
@@ -236,6 +236,41 @@ def test_a_batch_longer_than_the_queue_leaves_its_last_rows():
     assert sorted(objective.further.index.tolist()) == [4, 6]
 
 
+@pytest.mark.parametrize("name", ["cmd", "cmc"])
+def test_a_queue_longer_than_an_epoch_holds_no_item_twice(name):
+    """Or the copies would be wrong answers that no one can tell from one another, and count in the bound."""
+    bank = make_bank()
+    options = {"anchors": "source"} if name == "cmd" else {"direction": "target_to_source"}
+    objective = build(name, **PLAIN, bank=bank, queue=4096, group_aware=False, **options)
+    assert objective.further.size == 20
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        for rows in torch.randperm(20, generator=generator).split(5):
+            source, target = batch(bank, rows)
+            objective(source, Features(pooled=source.pooled))
+            objective.after_step()
+            held = objective.further.index[~objective.further.exclude(None, None)[0]].tolist()
+            assert len(held) == len(set(held))
+    rows = torch.tensor([3, 0, 11])
+    source, target = batch(bank, rows)
+    others = [i for i in held if i not in rows]
+    expected = {"cmd": cmd, "cmc": cmc}[name](source.pooled, target.pooled, queue=bank.pooled[others], **options)
+    torch.testing.assert_close(objective(source, target), expected)
+
+
+def test_the_bound_on_mutual_information_is_no_more_than_the_entropy_of_the_items():
+    bank = make_bank()
+    options = {"temperature": 1e-3, "direction": "target_to_source", "group_aware": False}
+    objective = build("cmc", **PLAIN, bank=bank, queue=4096, **options)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(10):
+        for rows in torch.randperm(20, generator=generator).split(4):
+            source, _ = batch(bank, rows)
+            objective(source, Features(pooled=source.pooled))
+            objective.after_step()
+    assert objective.diagnostics()["mutual_information_bound"] <= math.log(20)
+
+
 def test_evaluation_enqueues_nothing():
     objective = build("cmc", **PLAIN, queue=5).eval()
     objective(*batch(make_bank(), [0, 2, 4]))
@@ -381,9 +416,10 @@ def test_state_round_trip_goes_on_identically(name, options):
 
 def test_a_saved_objective_embeds_without_being_attached():
     bank = make_bank()
-    trained = build("cmc", target=9, bank=bank, standardise="phi_s")
+    options = {"standardise": "phi_s", "queue": 7}
+    trained = build("cmc", target=9, bank=bank, **options)
     plugin = PLUGINS["cmc"]
-    fresh = plugin.build(plugin.options(standardise="phi_s"), Widths(source=6, target=9))
+    fresh = plugin.build(plugin.options(**options), Widths(source=6, target=9))
     fresh.load_state_dict(trained.state_dict())
     step = batch(bank, [0, 2], width=9)
     for one, other in zip(trained.embed(*step), fresh.embed(*step), strict=True):
