@@ -15,7 +15,7 @@ from .data.decoded import decode_one
 from .errors import DataError
 from .files import write_json, write_text
 from .interfaces.loader import Sample
-from .report.compare_plot import compare_plot
+from .report.compare_plot import compare_plot, of_the_target
 from .report.pictures import Shown, confusion_matrix, mask_sheet, mistakes_sheet, write_picture
 from .run_folder import RunFolder
 from .workbench import Side, Workbench
@@ -24,6 +24,7 @@ MISTAKES, MASKS = 8, 6
 SIDE = 128
 """Pixels of a picture on a sheet."""
 CURVE = "label-efficiency"
+COLUMNS = ("task", "data", "encoder", "protocol", "labels", "n_train", "metric", "mean", "low", "high", "draws")
 
 
 def draw_predictions(bench: Workbench, folder: Path) -> None:
@@ -101,32 +102,19 @@ def _pictures(bench: Workbench, sample: Sample) -> dict[str, np.ndarray]:
 def draw_curve(folder: RunFolder, entries: Sequence[Mapping[str, Any]]) -> None:
     """``label-efficiency.csv`` and ``.png``: each encoder's metric against the number of labels; nothing where there is
     one budget."""
-    rows = [
-        {
-            "task": entry["task"],
-            "encoder": f"{entry['encoder']}, {entry['protocol']}",
-            "labels": entry["labels"],
-            "n_train": entry["n_train"],
-            "metric": entry["primary"],
-            "mean": entry["metrics"][entry["primary"]],
-            "interval": entry["intervals"][entry["primary"]],
-            "draws": entry["draws"],
-        }
-        for entry in entries
-        if not (entry["encoder"] == "source" and entry["modality"] != _target(entries))
-    ]
-    if len({row["n_train"] for row in rows}) < 2:
+    rows = []
+    for entry in of_the_target(entries):
+        name = entry["primary"]
+        low, high = ends = entry["intervals"][name]
+        rows.append(
+            {**entry, "metric": name, "mean": entry["metrics"][name], "interval": ends, "low": low, "high": high}
+        )
+    counts = {(row["task"], row["data"], row["n_train"]) for row in rows}
+    if len(counts) == len({(task, place) for task, place, _ in counts}):
         return
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["task", "encoder", "labels", "n_train", "metric", "mean", "low", "high", "draws"])
-    for row in rows:
-        first = [row[name] for name in ("task", "encoder", "labels", "n_train", "metric", "mean")]
-        writer.writerow([*first, *row["interval"], row["draws"]])
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     write_text(folder.path / f"{CURVE}.csv", text.getvalue())
     compare_plot({"rows": rows}, folder.path / f"{CURVE}.png")
-
-
-def _target(entries: Sequence[Mapping[str, Any]]) -> str:
-    """The modality that the distilled encoder sees."""
-    return next((str(entry["modality"]) for entry in entries if entry["encoder"] == "distilled"), "")

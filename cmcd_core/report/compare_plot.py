@@ -6,51 +6,84 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..files import replacing
+from .pictures import no_formulas
+from .words import short_name
 
 MARKERS = "osD^vP*X<>hp"
 GREYS = ("0.0", "0.35", "0.55")
 DASHES = ("-", "--", "-.", ":")
 
+Row = Mapping[str, Any]
+Way = tuple[str, str]
+"""Encoder and protocol: what one line is of."""
 
+
+@no_formulas
 def compare_plot(values: Mapping[str, Any], path: Path) -> None:
-    """One panel a task: lines over label budgets, or one dot an encoder where there is a single budget.
+    """One panel a task and data set: lines over label budgets, or one dot an encoder where there is a single budget.
+    Nothing where nothing was evaluated.
 
     Args:
         values: The content of compare.json.
         path: Where the PNG goes.
     """
-    matplotlib.rcParams["svg.fonttype"] = "none"
-    rows = [row for row in values["rows"] if row["encoder"] != "source"]
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    several = len({row["n_train"] for row in rows}) > 1
-    encoders = list(dict.fromkeys(row["encoder"] for row in rows))
-    height = 4.2 if several else 1.2 + 0.34 * len(encoders)
-    figure = Figure(figsize=(7.2, height * len(tasks)), layout="constrained")
-    for number, task in enumerate(tasks):
-        axes = figure.add_subplot(len(tasks), 1, number + 1)
-        own = [row for row in rows if row["task"] == task]
-        (_lines if several else _dots)(axes, own, encoders)
+    rows = of_the_target(values["rows"])
+    panels: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        panels.setdefault((row["task"], row["data"]), []).append(row)
+    if not panels:
+        return
+    names = _names(rows)
+    several = [len({row["n_train"] for row in own}) > 1 for own in panels.values()]
+    heights = [
+        4.2 if lines else 1.2 + 0.34 * len({_way(row) for row in own})
+        for own, lines in zip(panels.values(), several, strict=True)
+    ]
+    figure = Figure(figsize=(7.2, sum(heights)), layout="constrained")
+    every = figure.subplots(len(panels), height_ratios=heights, squeeze=False)[:, 0]
+    for axes, (_, place), own, lines in zip(every, panels, panels.values(), several, strict=True):
+        (_lines if lines else _dots)(axes, own, names)
+        if len({data for _, data in panels}) > 1:
+            axes.set_title(short_name(place), fontsize="medium")
         axes.spines[["top", "right"]].set_visible(False)
     with replacing(path) as partial:
         figure.savefig(partial, dpi=150, format="png")
 
 
-def _lines(axes: Axes, rows: Sequence[Mapping[str, Any]], encoders: Sequence[str]) -> None:
-    for number, encoder in enumerate(encoders):
-        points = sorted((row for row in rows if row["encoder"] == encoder), key=lambda row: row["n_train"])
+def of_the_target(rows: Sequence[Row]) -> list[Row]:
+    """Rows or evaluations of the modality that was taught; the source's own are of another, but where both are one."""
+    taught = {row["modality"] for row in rows if row["encoder"] != "source"}
+    return [row for row in rows if row["modality"] in taught]
+
+
+def _way(row: Row) -> Way:
+    return row["encoder"], row["protocol"]
+
+
+def _names(rows: Sequence[Row]) -> dict[Way, str]:
+    """What each line is called: by its protocol too, where there are several."""
+    several = len({row["protocol"] for row in rows} - {"supervised"}) > 1
+    return {
+        (encoder, protocol): f"{encoder}, {protocol}" if several and protocol != "supervised" else encoder
+        for encoder, protocol in map(_way, rows)
+    }
+
+
+def _lines(axes: Axes, rows: Sequence[Row], names: Mapping[Way, str]) -> None:
+    for number, (way, name) in enumerate(names.items()):
+        points = sorted((row for row in rows if _way(row) == way), key=lambda row: row["n_train"])
         if not points:
             continue
-        x = [row["n_train"] * 1.02 ** (number - len(encoders) / 2) for row in points]  # intervals do not overlap
+        x = [row["n_train"] * 1.02 ** (number - len(names) / 2) for row in points]  # intervals do not overlap
         axes.errorbar(
             x,
             [row["mean"] for row in points],
             yerr=_ends(points),
-            label=encoder,
+            label=name,
             marker=MARKERS[number % len(MARKERS)],
             color=GREYS[number % len(GREYS)],
             linestyle=DASHES[number % len(DASHES)],
@@ -67,7 +100,7 @@ def _lines(axes: Axes, rows: Sequence[Mapping[str, Any]], encoders: Sequence[str
     axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def _dots(axes: Axes, rows: Sequence[Mapping[str, Any]], encoders: Sequence[str]) -> None:
+def _dots(axes: Axes, rows: Sequence[Row], names: Mapping[Way, str]) -> None:
     ordered = sorted(rows, key=lambda row: row["mean"])
     places = range(len(ordered))
     baseline = [row["encoder"] in ("scratch", "untrained") for row in ordered]
@@ -82,14 +115,14 @@ def _dots(axes: Axes, rows: Sequence[Mapping[str, Any]], encoders: Sequence[str]
     )
     for place, row, plain in zip(places, ordered, baseline, strict=True):
         axes.plot(row["mean"], place, marker="o", color="white" if plain else "black", markeredgecolor="black")
-    axes.set_yticks(list(places), [row["encoder"] for row in ordered])
+    axes.set_yticks(list(places), [names[_way(row)] for row in ordered])
     axes.set_ylim(-0.6, len(ordered) - 0.4)
     first = rows[0]
     axes.set_xlabel(f"{first['task']}: {first['metric']}, mean and 95 % interval, {first['n_train']} training labels")
     axes.grid(axis="x", color="0.9")
 
 
-def _ends(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+def _ends(rows: Sequence[Row]) -> list[list[float]]:
     """Lengths of the error bars below and above."""
     return [
         [max(0.0, row["mean"] - row["interval"][0]) for row in rows],

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
@@ -15,6 +16,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from ..files import replacing
+from .charts import cut
 
 PALETTE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
@@ -24,6 +26,9 @@ PALETTE = (
 UNKNOWN = "#FFFFFF"
 LONGEST = 14
 """Letters of a class name on an axis."""
+
+no_formulas = matplotlib.rc_context({"text.parse_math": False})
+"""Decorates what draws: what lies between two dollars in a name of the data is that name, not a formula."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Shown:
     predicted: np.ndarray | None = None
 
 
+@no_formulas
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Rows: what it is; columns: what it was taken for, as shares of the row.
 
@@ -51,7 +57,7 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: Sequence
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.add_subplot()
     drawn = axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
-    names = [_short(name) for name in classes]
+    names = [cut(name, LONGEST) for name in classes]
     every = max(1, count // 40)
     axes.set_xticks(range(0, count, every), names[::every], rotation=90, fontsize="small")
     axes.set_yticks(range(0, count, every), names[::every], fontsize="small")
@@ -68,6 +74,7 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: Sequence
     _save(figure, path)
 
 
+@no_formulas
 def mistakes_sheet(samples: Sequence[Shown], path: Path) -> None:
     """The most confident mistakes: each sample's pictures in a column of their own, what it was taken for above."""
     kinds = list(dict.fromkeys(kind for sample in samples for kind in sample.pictures))
@@ -81,10 +88,11 @@ def mistakes_sheet(samples: Sequence[Shown], path: Path) -> None:
             if column == 0:
                 axes.set_ylabel(kind, fontsize="small")
             if row == len(kinds) - 1:
-                axes.set_xlabel(_short(sample.key, 20), fontsize="xx-small")
+                axes.set_xlabel(cut(sample.key, 20), fontsize="xx-small")
     _save(figure, path)
 
 
+@no_formulas
 def mask_sheet(samples: Sequence[Shown], classes: Sequence[str], ignore: int, path: Path) -> None:
     """A row a sample: its pictures, the true mask, the predicted one; classes in the legend."""
     kinds = list(dict.fromkeys(kind for sample in samples for kind in sample.pictures))
@@ -104,8 +112,8 @@ def mask_sheet(samples: Sequence[Shown], classes: Sequence[str], ignore: int, pa
             if row == 0:
                 axes.set_title(kind, fontsize="small")
             if column == 0:
-                axes.set_ylabel(_short(sample.key, 20), fontsize="xx-small")
-    names = [*(_short(name, 24) for name in classes), "not labelled"]
+                axes.set_ylabel(cut(sample.key, 20), fontsize="xx-small")
+    names = [*(cut(name, 24) for name in classes), "not labelled"]
     handles = [Patch(facecolor=colours(n), edgecolor="0.4", label=name) for n, name in enumerate(names)]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize="x-small", frameon=False
@@ -113,6 +121,7 @@ def mask_sheet(samples: Sequence[Shown], classes: Sequence[str], ignore: int, pa
     _save(figure, path)
 
 
+@no_formulas
 def retrieval_sheet(rows: Sequence[Sequence[Shown]], path: Path) -> None:
     """A row a query: the query, framed, then what was found for it, nearest first; titles above, keys below."""
     columns = max(len(row) for row in rows)
@@ -122,7 +131,7 @@ def retrieval_sheet(rows: Sequence[Sequence[Shown]], path: Path) -> None:
             axes = figure.add_subplot(len(rows), columns, number * columns + column + 1)
             _picture(axes, next(iter(one.pictures.values())))
             axes.set_title(one.title, fontsize="small")
-            axes.set_xlabel(_end(one.key, 22), fontsize="xx-small", parse_math=False)
+            axes.set_xlabel(_end(one.key, 22), fontsize="xx-small")
             if column == 0:
                 axes.spines[:].set(color="black", linewidth=2)
             elif one.key == row[0].key:  # the query's own partner
@@ -142,10 +151,6 @@ def _picture(axes: Axes, picture: np.ndarray | None) -> None:
     axes.spines[:].set_color("0.8")
     if picture is not None:
         axes.imshow(picture, interpolation="nearest")
-
-
-def _short(name: str, longest: int = LONGEST) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def _end(name: str, longest: int) -> str:

@@ -325,10 +325,10 @@ def test_the_label_efficiency_curve(segmented: Path, recognised: Path) -> None:
         with (run / "label-efficiency.csv").open() as file:
             rows = list(csv.DictReader(file))
         kinds = by_kind(run)
-        shown = {(f"{e}, {p}", b): entry for (e, m, p, b), entry in kinds.items() if (e, m) != ("source", "image")}
-        assert {(row["encoder"], row["labels"]) for row in rows} == set(shown)
+        shown = {(e, p, b): entry for (e, m, p, b), entry in kinds.items() if (e, m) != ("source", "image")}
+        assert {(row["encoder"], row["protocol"], row["labels"]) for row in rows} == set(shown)
         for row in rows:
-            entry = shown[row["encoder"], row["labels"]]
+            entry = shown[row["encoder"], row["protocol"], row["labels"]]
             assert row["metric"] == metric
             assert float(row["mean"]) == entry["metrics"][metric]
             assert int(row["n_train"]) == entry["n_train"]
