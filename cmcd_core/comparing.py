@@ -16,12 +16,12 @@ import tomli_w
 from .catalog import Catalog, load
 from .cells import Cell, Spread, go_on
 from .config import RunConfig
-from .errors import CmcdError, ConfigError
+from .errors import CmcdError, ConfigError, DataError
 from .files import write_json, write_text
 from .grammar import merge, parse_expression, read_toml, set_key
 from .presets import preset
 from .progress import Progress
-from .resolve import resolve
+from .resolve import Resolved, resolve
 from .run_folder import RunFolder
 from .summary import summarise
 
@@ -123,8 +123,10 @@ class Comparison:
                 "run.devices: each run of a comparison has one process", "Leave it out; --jobs N runs N side by side."
             )
         found = catalog or load()
-        for variant in self.variants:
-            resolve(RunConfig.from_mapping(self.configuration(variant, 0, teacher=None)), found)
+        configs = [RunConfig.from_mapping(self.configuration(one, 0, teacher=None)) for one in self.variants]
+        for config in configs:
+            resolve(config, found)
+        _check_tasks(resolve(configs[0], found, ("evaluate",)), self.progress)
 
     def configuration(self, variant: Variant, number: int, teacher: Path | None) -> dict[str, Any]:
         """One cell's configuration; options of objectives that it does not use are left out."""
@@ -252,3 +254,15 @@ class Comparison:
                     else:
                         self.progress.note(f"{cell.title}: done")
                     advance(1, cell.title)
+
+
+def _check_tasks(resolved: Resolved, progress: Progress) -> None:
+    """Refuse data that no task can be evaluated on: every cell would train, for a table without a row."""
+    from .served import served_tasks  # only now torch: a typo costs no seconds
+    from .workbench import Workbench, make_fabric, pinned
+
+    reasons: list[str] = []
+    bench = Workbench.of(resolved, make_fabric(pinned(resolved.config.run))[0], progress, reasons.append)
+    if not list(served_tasks(bench)):
+        why = ". ".join(reasons) or "No task is installed"
+        raise DataError(f"{resolved.places['evaluate'].name}: the data serve no task: nothing to compare", f"{why}.")

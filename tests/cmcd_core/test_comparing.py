@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,6 +240,24 @@ def test_refused(
     assert caught.value.code == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_data_that_serve_no_task_are_refused_before_training(
+    tiny_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "c"
+    shutil.copytree(tiny_folder, data)
+    rows = list(csv.reader((data / "metadata.csv").read_text().splitlines()))
+    label = rows[0].index("label")
+    with (data / "metadata.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(row[:label] + row[label + 1 :] for row in rows)
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", "--target", "depth", "--data", str(data), "--objectives", "cmd,l2", "--out", str(out)])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert "the data serve no task: nothing to compare" in error
+    assert "no sample of the train split has a 'label'" in error
+    assert not out.exists()
 
 
 def kill_a_worker(out: Path, killed: list[int]) -> None:
