@@ -34,7 +34,7 @@ class Cmc(Objective):
                 "Type -o objective.cmc.direction=both, or leave the queue out",
             )
         self.options = options
-        self.space = Space(widths, options.standardise, layers=options.head_layers, hidden=options.head_hidden)
+        self.space = Space("cmc", widths, options.standardise, layers=options.head_layers, hidden=options.head_hidden)
         self.temperature = Temperature(options.temperature, learnable=options.learnable_temperature)
         self.further = further_candidates(options.queue, widths.source)
         self.means = Means()

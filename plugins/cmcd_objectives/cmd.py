@@ -36,7 +36,7 @@ class Cmd(Objective):
         self.within = within
         self.has_self = not within if options.include_self is None else options.include_self
         self.space = Space(
-            widths, options.standardise, layers=layers, hidden=options.head_hidden, out=options.head_width
+            "cmd", widths, options.standardise, layers=layers, hidden=options.head_hidden, out=options.head_width
         )
         start = options.temperature_target or (0.07 if within else 0.2)
         self.temperature = Temperature(start, learnable=options.learnable_temperature)

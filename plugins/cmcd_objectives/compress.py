@@ -34,7 +34,7 @@ class Compress(Objective):
         if not self.two:
             require_common_width("compress", layers, widths)
         self.options = options
-        self.space = Space(widths, options.standardise, layers=layers, hidden=options.head_hidden)
+        self.space = Space("compress", widths, options.standardise, layers=layers, hidden=options.head_hidden)
         self.queue = Queue(options.queue, widths.source, widths.target if self.two else 0)
         if self.two:
             self.needs = frozenset({"momentum"})

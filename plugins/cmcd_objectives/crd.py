@@ -44,7 +44,7 @@ class Crd(Objective):
     def __init__(self, options: CrdOptions, widths: Widths) -> None:
         super().__init__()
         self.options = options
-        self.space = Space(widths, options.standardise, layers=1, hidden=None, out=options.width)
+        self.space = Space("crd", widths, options.standardise, layers=1, hidden=None, out=options.width)
         self.source_map = nn.Linear(widths.source, options.width)
         self.sources, self.targets = Memory(options.width), Memory(options.width)
         self.register_buffer("group", None, persistent=False)

@@ -35,7 +35,7 @@ class DensePlain(Objective):
         self.name, self.options = name, options
         dense = Widths(source=widths.source_dense, target=widths.target_dense)
         require_common_width(name, options.head_layers, dense)
-        self.space = Space(dense, options.standardise, layers=options.head_layers, hidden=None)
+        self.space = Space(name, dense, options.standardise, layers=options.head_layers, hidden=None)
         self.means = Means()
 
     def attach(self, source: Encoder, target: Encoder, *, bank: Features | None, pairs: int, steps: int) -> None:

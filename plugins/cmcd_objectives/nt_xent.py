@@ -24,7 +24,7 @@ class NtXent(Objective):
         layers = int(widths.source != widths.target) if options.head_layers is None else options.head_layers
         require_common_width("nt_xent", layers, widths)
         self.options = options
-        self.space = Space(widths, options.standardise, layers=layers, hidden=options.head_hidden)
+        self.space = Space("nt_xent", widths, options.standardise, layers=layers, hidden=options.head_hidden)
         self.means = Means()
 
     def attach(self, source: Encoder, target: Encoder, *, bank: Features | None, pairs: int, steps: int) -> None:

@@ -89,7 +89,7 @@ class Plain(Objective):
         if layers is None:
             layers = int(widths.source != widths.target)
         hidden = getattr(self.options, "head_hidden", None)
-        space = Space(widths, getattr(self.options, "standardise", "none"), layers=layers, hidden=hidden)
+        space = Space(self.name, widths, getattr(self.options, "standardise", "none"), layers=layers, hidden=hidden)
         if self.form.space == "layer":
             space.head = OrthogonalHead(widths.target, widths.source)
         elif self.form.space is not None:

@@ -28,7 +28,7 @@ class Seed(Objective):
         super().__init__()
         require_common_width("seed", options.head_layers, widths)
         self.options = options
-        self.space = Space(widths, options.standardise, layers=options.head_layers, hidden=options.head_hidden)
+        self.space = Space("seed", widths, options.standardise, layers=options.head_layers, hidden=options.head_hidden)
         self.queue = Queue(options.queue, widths.source)
         self.means = Means()
 

@@ -27,7 +27,9 @@ class Siglip(Objective):
         super().__init__()
         require_common_width("siglip", options.head_layers, widths)
         self.options = options
-        self.space = Space(widths, options.standardise, layers=options.head_layers, hidden=options.head_hidden)
+        self.space = Space(
+            "siglip", widths, options.standardise, layers=options.head_layers, hidden=options.head_hidden
+        )
         self.temperature = Temperature(1 / options.scale, learnable=options.learnable)
         self.bias = nn.Parameter(torch.tensor(options.bias)) if options.learnable else None
         self.means = Means()

@@ -42,7 +42,7 @@ class Socket(Objective):
         layers = int(widths.source != widths.target) if options.head_layers is None else options.head_layers
         require_common_width("socket", layers, widths)
         self.options = options
-        self.space = Space(widths, options.standardise, layers=layers, hidden=options.head_hidden)
+        self.space = Space("socket", widths, options.standardise, layers=layers, hidden=options.head_hidden)
         # Not saved: attach takes them from the source whenever training goes on.
         self.register_buffer("mean", torch.zeros(0), persistent=False)
         self.register_buffer("variance", torch.zeros(0), persistent=False)

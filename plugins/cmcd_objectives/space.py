@@ -20,9 +20,17 @@ class Space(nn.Module):
     equals the source before it then equals it after it too."""
 
     def __init__(
-        self, widths: Widths, standardise: Standardisation, *, layers: int, hidden: int | None, out: int | None = None
+        self,
+        name: str,
+        widths: Widths,
+        standardise: Standardisation,
+        *,
+        layers: int,
+        hidden: int | None,
+        out: int | None = None,
     ) -> None:
         super().__init__()
+        _require_layers(name, layers, hidden, out)
         self.standardise = Standardise(standardise, widths.source)
         self.head = make_head(layers, widths.target, hidden or widths.target, out or widths.source)
         self.same_width = widths.source == widths.target
@@ -44,6 +52,20 @@ class Space(nn.Module):
         """The cached source features (M, D_a) there, on this module's device."""
         device = next(iter([*self.buffers(), *self.parameters()]), features.pooled).device
         return self.source(features.pooled.to(device)).float()
+
+
+def _require_layers(name: str, layers: int, hidden: int | None, out: int | None) -> None:
+    """A width of what the head of objective ``name`` does not have would be left aside without a word."""
+    if hidden is not None and layers != 2:
+        raise ConfigError(
+            f"objective.{name}.head_hidden={hidden} is the hidden width of a head of two layers, and this has {layers}",
+            f"Type -o objective.{name}.head_layers=2, or leave head_hidden out",
+        )
+    if out is not None and layers == 0:
+        raise ConfigError(
+            f"objective.{name}.head_width={out} is the output width of the target's head, and there is none",
+            f"Type -o objective.{name}.head_layers=2, or leave head_width out",
+        )
 
 
 def make_head(layers: int, width: int, hidden: int, out: int) -> nn.Module | None:

@@ -71,6 +71,19 @@ def test_widths_that_differ_without_a_head_say_what_to_type(name):
         build(name, target=9, head_layers=0)
 
 
+WITH_HIDDEN = sorted(name for name in RIVALS if "head_hidden" in PLUGINS[name].options.model_fields)
+
+
+@pytest.mark.parametrize("name", WITH_HIDDEN)
+def test_a_hidden_width_of_a_head_without_hidden_layer_is_refused(name):
+    for layers in (0, 1):
+        with pytest.raises(
+            ConfigError, match=f"objective.{name}.head_hidden=8 .*\nType -o objective.{name}.head_layers=2"
+        ):
+            build(name, head_layers=layers, head_hidden=8)
+    assert build(name, head_layers=2, head_hidden=8).space.head[0].out_features == 8
+
+
 @pytest.mark.parametrize("target", [WIDTH, 4])
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_thirty_steps_lower_the_loss(name, options, target):
