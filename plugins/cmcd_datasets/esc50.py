@@ -8,8 +8,9 @@ from pathlib import Path
 from cmcd_core import ConfigError, DataError
 
 from .folder.row import Row
-from .known import KnownLoader, root_of
+from .known import KnownLoader
 from .layouts import ESC50Options
+from .roots import root_of
 
 _COLUMNS = ("filename", "fold", "target", "category")
 

@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from cmcd_core import ConfigError, DataError, PairedLoader, Sample
-from cmcd_core.plugin import LoaderOptions
+from cmcd_core import DataError, PairedLoader
 
-from .folder.row import MASK, SPLITS, Row
+from .folder.row import LABEL, MASK, Row
 from .folder.splits import Shares, complete_splits
-from .lazy import LazySamples
+from .lazy import RowSplit, row_splits
 from .options import SplitOptions
-
-Read = Callable[[str, Path], Any]
-"""(field, file) -> what a sample holds of it."""
-
-
-class RowSplit(LazySamples):
-    """Samples of one split, from rows."""
-
-    def __init__(self, root: Path, rows: Sequence[Row], ids: Mapping[str, int], read: Read) -> None:
-        self._root = root
-        self._rows = rows
-        self._ids = ids
-        self._read = read
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def sample(self, row: int) -> Sample:
-        """The sample of one row."""
-        found = self._rows[row]
-        targets: dict[str, Any] = {} if found.label is None else {"label": self._ids[found.label]}
-        if found.mask is not None:
-            targets[MASK] = self._read(MASK, self._root / found.mask)
-        views = {name: self._read(name, self._root / file) for name, file in found.files.items()}
-        return Sample(key=found.key, views=views, targets=targets, weight=found.weight)
 
 
 class KnownLoader(PairedLoader):
@@ -68,13 +42,10 @@ class KnownLoader(PairedLoader):
         if not rows:
             raise DataError(f"{root} holds no files of {self.name}.", f"Expected {self.expected}.")
         names = sorted({row.label for row in rows if row.label is not None}) if labels is None else list(labels)
-        ids = {name: number for number, name in enumerate(names)}
         self.modalities = frozenset(name for row in rows for name in row.files)
-        self.classes = ({"label": names} if names else {}) | ({MASK: list(mask_classes)} if mask_classes else {})
+        self.classes = ({LABEL: names} if names else {}) | ({MASK: list(mask_classes)} if mask_classes else {})
         self.notes = list(notes)
-        self._splits = {
-            split: RowSplit(root, [row for row in rows if row.split == split], ids, self.read) for split in SPLITS
-        }
+        self._splits = row_splits(root, rows, names, self.read)
 
     def read(self, field: str, file: Path) -> Any:
         """What a sample holds of one file: its path, unless its layout needs decoding of its own."""
@@ -82,20 +53,6 @@ class KnownLoader(PairedLoader):
 
     def split(self, name: Literal["train", "val", "test"]) -> RowSplit:
         return self._splits[name]
-
-
-def root_of(options: LoaderOptions, name: str) -> Path:
-    """The folder or file that the user named.
-
-    Raises:
-        ConfigError, DataError: None was named, or it is not there.
-    """
-    if options.root is None:
-        raise ConfigError(f"The {name} loader needs a folder.", f"Name it: --data {name}:PATH.")
-    root = options.root.expanduser().absolute()
-    if not root.exists():
-        raise DataError(f"{root} does not exist.", "Check the path that --data (data.root) names.")
-    return root
 
 
 def split_rows(rows: list[Row], options: SplitOptions, name: str, by: str | None = None) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cmcd_core.plugin import Field, LoaderOptions, LoaderPlugin
 
+from .folder.table import NAMES
 from .options import SplitOptions
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _unless_told(recognises: Callable[[Path], bool]) -> Callable[[Path], bool]:
     """Who writes a metadata file wants it read."""
 
     def told(path: Path) -> bool:
-        return not any((path / name).is_file() for name in ("metadata.csv", "metadata.jsonl")) and recognises(path)
+        return not any((path / name).is_file() for name in NAMES) and recognises(path)
 
     return told
 

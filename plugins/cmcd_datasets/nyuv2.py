@@ -15,8 +15,9 @@ from cmcd_core import DataError
 from . import nyu_mat
 from .computed import computed, ids_from_one, png
 from .folder.row import MASK, Row
-from .known import PICTURES, KnownLoader, root_of, split_rows
+from .known import PICTURES, KnownLoader, split_rows
 from .layouts import NYU_MAT, NYUOptions
+from .roots import root_of
 
 NAMES_40 = (
     "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture", "counter",

@@ -11,8 +11,9 @@ import numpy as np
 from cmcd_core import DataError
 
 from .folder.row import SPLITS, Row, counted
-from .known import PICTURES, KnownLoader, files_by_class, root_of, split_rows
+from .known import PICTURES, KnownLoader, files_by_class, split_rows
 from .layouts import PACSOptions
+from .roots import root_of
 
 
 class PACSLoader(KnownLoader):

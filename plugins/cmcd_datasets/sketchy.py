@@ -7,8 +7,9 @@ from pathlib import Path
 from cmcd_core import ConfigError, DataError
 
 from .folder.row import Row, counted
-from .known import PICTURES, KnownLoader, files_by_class, lines_of, root_of, split_rows
+from .known import PICTURES, KnownLoader, files_by_class, lines_of, split_rows
 from .layouts import SketchyOptions, sketchy_root
+from .roots import root_of
 
 
 class SketchyLoader(KnownLoader):

@@ -14,8 +14,9 @@ from cmcd_core import DataError
 
 from .computed import computed, npy
 from .folder.row import Row, counted
-from .known import PICTURES, KnownLoader, lines_of, root_of, split_rows
+from .known import PICTURES, KnownLoader, lines_of, split_rows
 from .layouts import SUN_SENSORS, SUNOptions
+from .roots import root_of
 
 SCENES = (
     "bathroom", "bedroom", "classroom", "computer_room", "conference_room", "corridor", "dining_area", "dining_room",

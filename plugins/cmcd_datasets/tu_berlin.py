@@ -5,8 +5,9 @@ from __future__ import annotations
 from cmcd_core import DataError
 
 from .folder.row import Row
-from .known import KnownLoader, files_by_class, root_of, split_rows
+from .known import KnownLoader, files_by_class, split_rows
 from .layouts import TUBerlinOptions, tu_berlin_root
+from .roots import root_of
 
 
 class TUBerlinLoader(KnownLoader):

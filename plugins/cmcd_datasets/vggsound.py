@@ -8,8 +8,9 @@ from pathlib import Path
 from cmcd_core import DataError
 
 from .folder.row import Row, counted
-from .known import PICTURES, SOUNDS, KnownLoader, root_of, split_rows
+from .known import PICTURES, SOUNDS, KnownLoader, split_rows
 from .layouts import VGGSoundOptions
+from .roots import root_of
 
 _VIDEOS = (".mp4", ".mkv", ".webm", ".avi")
 _FFMPEG = (

@@ -7,43 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from cmcd_core import ConfigError, DataError, PairedLoader, Sample
+from cmcd_core import PairedLoader
 
 from .. import FolderOptions
-from ..lazy import LazySamples
+from ..classes import label_names, target_classes
+from ..lazy import RowSplit, row_splits
+from ..roots import folder_of
 from .metadata import read_metadata
 from .pairing import read_folders
-from .row import MASK, SPLITS, Found, Row, counted, listing
+from .row import MASK, Found, Row, counted
 from .settings import read_settings
 from .splits import Shares, complete_splits
 from .table import metadata_file
-from .text import nearest, read_names
-
-CLASSES = "classes.txt"
-MASK_CLASSES = "mask_classes.txt"
-
-
-class FolderSplit(LazySamples):
-    """Samples of one split, from the rows of the layout."""
-
-    def __init__(self, root: Path, rows: Sequence[Row], ids: Mapping[str, int]) -> None:
-        self._root = root
-        self._rows = rows
-        self._ids = ids
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def sample(self, row: int) -> Sample:
-        """The sample of one row of the layout."""
-        found = self._rows[row]
-        views = {name: self._root / file for name, file in found.files.items()}
-        targets: dict[str, Any] = {}
-        if found.label is not None:
-            targets["label"] = self._ids[found.label]
-        if found.mask is not None:
-            targets[MASK] = self._root / found.mask
-        return Sample(key=found.key, views=views, targets=targets, weight=found.weight)
 
 
 class FolderLoader(PairedLoader):
@@ -55,31 +30,29 @@ class FolderLoader(PairedLoader):
     """
 
     def __init__(self, options: FolderOptions) -> None:
-        self._root = _root(options)
-        settings = read_settings(self._root, options)
-        metadata = metadata_file(self._root)
-        found = read_metadata(metadata, settings, options) if metadata else read_folders(self._root, settings)
+        root = folder_of(options, "folder")
+        settings = read_settings(root, options)
+        metadata = metadata_file(root)
+        found = read_metadata(metadata, settings, options) if metadata else read_folders(root, settings)
         settings.check_modalities(found.modalities)
         shares = Shares(options.val_share, options.test_share)
         split_notes = complete_splits(
             found.rows, shares, options.split_seed, Path(found.source).name, settings.group_column
         )
-        labels = _label_names(self._root, found)
+        used = _used(found)
+        labels = label_names(root, used) if found.listed and used else sorted(used)
 
         self.name = settings.name
         self.licence = settings.licence
         self.pairs = settings.pairs
         self.modalities = frozenset(name for row in found.rows for name in row.files)
         self.aligned = frozenset(settings.aligned) & self.modalities
-        self.classes = _classes(self._root, labels, found.rows)
+        self.classes = target_classes(root, labels, [MASK] if any(row.mask for row in found.rows) else [])
         self.notes = [*found.notes, *split_notes, *_unpaired(found.rows, self.modalities), *self._mask_note(found.rows)]
         self._tables = settings.tables
-        ids = {name: index for index, name in enumerate(labels)}
-        self._splits = {
-            name: FolderSplit(self._root, [row for row in found.rows if row.split == name], ids) for name in SPLITS
-        }
+        self._splits = row_splits(root, found.rows, labels, lambda _, file: file)
 
-    def split(self, name: Literal["train", "val", "test"]) -> FolderSplit:
+    def split(self, name: Literal["train", "val", "test"]) -> RowSplit:
         return self._splits[name]
 
     def modality_options(self, modality: str) -> Mapping[str, Any]:
@@ -95,43 +68,18 @@ class FolderLoader(PairedLoader):
         ]
 
 
-def _root(options: FolderOptions) -> Path:
-    if options.root is None:
-        raise ConfigError("The folder loader needs a folder.", "Name it: --data folder:PATH, or data.root in the TOML.")
-    root = options.root.expanduser().absolute()
-    if root.is_dir():
-        return root
-    if root.name.startswith("metadata.") and root.is_file():
-        raise DataError(f"{root} is a file; expected the folder it lies in.", f"Write --data {root.parent}.")
-    said = "is a file; expected a folder" if root.exists() else "does not exist"
-    raise DataError(f"{root} {said}.", "Check the path that --data (data.root) names.")
-
-
-def _label_names(root: Path, found: Found) -> list[str]:
-    """Class names in the order of their ids; every label of the data is one of them."""
-    listed = read_names(root / CLASSES) if found.listed else []
-    used = {row.label for row in found.rows if row.label is not None}
-    if not listed:
-        return sorted(used)
-    known = set(listed)
-    if used <= known:
-        return listed if used else []
-    row = next(row for row in found.rows if row.label is not None and row.label not in known)
-    where = f"{found.source}, row {row.line}, {found.labels_from}" if row.line else _first(row)
-    problem = f"'{row.label}' is not in {CLASSES}; expected one of its {len(listed)} classes: {listing(listed)}"
-    hint = f"{nearest(row.label or '', listed)}Correct the label, or add a row '{row.label}' to {CLASSES}."
-    raise DataError(f"{where}: {problem}.", hint)
-
-
-def _first(row: Row) -> str:
-    return f"{next(iter(row.files.values()))}, class folder"
-
-
-def _classes(root: Path, labels: list[str], rows: Sequence[Row]) -> dict[str, Sequence[str]]:
-    classes: dict[str, Sequence[str]] = {"label": labels} if labels else {}
-    if any(row.mask for row in rows) and (names := read_names(root / MASK_CLASSES)):
-        classes[MASK] = names
-    return classes
+def _used(found: Found) -> dict[str, str]:
+    """Every label of the data -> where it stands first."""
+    first: dict[str, Row] = {}
+    for row in found.rows:
+        if row.label is not None:
+            first.setdefault(row.label, row)
+    return {
+        label: f"{found.source}, row {row.line}, {found.labels_from}"
+        if row.line
+        else f"{next(iter(row.files.values()))}, class folder"
+        for label, row in first.items()
+    }
 
 
 def _unpaired(rows: Sequence[Row], modalities: frozenset[str]) -> list[str]:

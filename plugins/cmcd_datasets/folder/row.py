@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 SPLITS = ("train", "val", "test")
-MASK = "mask"
+LABEL, MASK = "label", "mask"
 SPLIT_ALIASES = {
     "training": "train",
     "valid": "val",

@@ -78,6 +78,12 @@ class TarIndex:
     def modalities(self) -> set[str]:
         return {name for field in self.fields if target_of(name := field.partition(".")[0]) is None}
 
+    def targets(self) -> set[str]:
+        """Names of the targets; a label that is a text is none of them."""
+        of_members = {target_of(field.partition(".")[0]) for field in self.fields}
+        of_records = {name for record in self.records.values() for name in record.get("targets", {})}
+        return {name for name in of_members | of_records if name is not None}
+
 
 def tar_index(path: Path) -> TarIndex:
     """The tar's index, from the cache where the tar has not changed since.

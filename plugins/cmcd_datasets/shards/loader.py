@@ -13,18 +13,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cmcd_core import ConfigError, DataError, PairedLoader, Sample
+from cmcd_core import DataError, PairedLoader, Sample
 
 from .. import ShardsOptions
-from ..folder.row import SPLITS, listing, split_meant
+from ..classes import label_names, target_classes
+from ..folder.row import LABEL, SPLITS, split_meant
 from ..folder.settings import Settings, read_settings
-from ..folder.text import nearest, read_names
 from ..lazy import LazySamples
+from ..roots import folder_of
 from .index import Entry, TarIndex, tar_index
 from .member import Member, array_in
-from .names import LABEL, target_of
+from .names import target_of
 
-CLASSES = "classes.txt"
 _THREADS = 8  # headers are read over a network too
 
 
@@ -84,7 +84,7 @@ class ShardsLoader(PairedLoader):
     """
 
     def __init__(self, options: ShardsOptions) -> None:
-        root = _root(options)
+        root = folder_of(options, "shards")
         settings = _settings(root, options)
         paths = split_tars(root)
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -97,8 +97,8 @@ class ShardsLoader(PairedLoader):
         self.modalities = frozenset(name for index in every for name in index.modalities())
         settings.check_modalities(self.modalities)
         self.aligned = frozenset(settings.aligned) & self.modalities
-        labels = _label_names(root, every)
-        self.classes = _classes(root, labels, every)
+        labels = label_names(root, _used(every))
+        self.classes = target_classes(root, labels, {target for index in every for target in index.targets()})
         self.notes = _absent(paths)
         self._tables = settings.tables
         ids = {name: number for number, name in enumerate(labels)}
@@ -129,16 +129,6 @@ def split_tars(root: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _root(options: ShardsOptions) -> Path:
-    if options.root is None:
-        raise ConfigError("The shards loader needs a folder.", "Name it: --data shards:PATH, or data.root in the TOML.")
-    root = options.root.expanduser().absolute()
-    if root.is_dir():
-        return root
-    said = "is a file; expected the folder it lies in" if root.exists() else "does not exist"
-    raise DataError(f"{root} {said}.", "Check the path that --data (data.root) names.")
-
-
 def _settings(root: Path, options: ShardsOptions) -> Settings:
     settings = read_settings(root, options)
     for key in ("label_column", "group_column"):
@@ -159,29 +149,13 @@ def _check_keys(indices: Sequence[TarIndex]) -> None:
             owner[key] = index.path
 
 
-def _label_names(root: Path, indices: Sequence[TarIndex]) -> list[str]:
-    """Class names in the order of their ids; every label of the data is one of them."""
-    listed = read_names(root / CLASSES)
-    used = {name for index in indices for name in index.label_names}
-    if not listed:
-        return sorted(used)
+def _used(indices: Sequence[TarIndex]) -> dict[str, str]:
+    """Every label of the data -> where it stands first."""
+    used: dict[str, str] = {}
     for index in indices:
         for name in index.label_names:
-            if name not in listed:
-                hint = f"{nearest(name, listed)}Correct the label, or add a row {name!r} to {CLASSES}."
-                said = f"expected one of its {len(listed)} classes: {listing(listed)}"
-                raise DataError(f"{index.path}: label {name!r} is not in {CLASSES}; {said}.", hint)
-    return listed
-
-
-def _classes(root: Path, labels: list[str], indices: Sequence[TarIndex]) -> dict[str, Sequence[str]]:
-    classes: dict[str, Sequence[str]] = {LABEL: labels} if labels else {}
-    targets = {target_of(field.partition(".")[0]) for index in indices for field in index.fields}
-    targets |= {name for index in indices for record in index.records.values() for name in record.get("targets", {})}
-    for name in sorted(filter(None, targets)):
-        if name != LABEL and (names := read_names(root / f"{name}_{CLASSES}")):
-            classes[name] = names
-    return classes
+            used.setdefault(name, f"{index.path}, label")
+    return used
 
 
 def _absent(paths: Mapping[str, Sequence[Path]]) -> list[str]:

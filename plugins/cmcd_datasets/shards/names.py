@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from ..folder.row import LABEL, MASK
+
 TARGET = "target-"
 RECORD = "json"
-LABEL = "label"
-MASK = "mask"
 _FIELD = re.compile(rf"((?:{TARGET})?[a-z][a-z0-9_]*)\.([A-Za-z0-9][A-Za-z0-9.]*)")
 
 

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 
 from cmcd_core import DataError
 
-from .names import LABEL, RECORD, Name, parse
+from ..folder.row import LABEL
+from .names import RECORD, Name, parse
 from .tar import Place, places
 
 MOST_TEXT = 1 << 20

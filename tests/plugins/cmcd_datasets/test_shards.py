@@ -337,7 +337,7 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
 def test_labels_that_are_not_listed(tmp_path: Path) -> None:
     write_tar(tmp_path / "train-0.tar", {"a.image.png": b"", "a.label.txt": b"mugg"})
     (tmp_path / "classes.txt").write_text("cup\nmug\n")
-    with pytest.raises(DataError, match=r"train-0\.tar: label 'mugg' is not in classes\.txt") as caught:
+    with pytest.raises(DataError, match=r"train-0\.tar, label: 'mugg' is not in classes\.txt") as caught:
         shards(tmp_path)
     assert "Did you mean 'mug'?" in caught.value.hint
 
