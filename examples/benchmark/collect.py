@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from methods import BASELINES, OURS
 
 from cmcd_core import load_run
 from cmcd_core.run_folder import RunFolder
 
 KEPT = ("task", "protocol", "labels", "n_train", "n_test", "draws", "primary", "val")
-BASELINES = {"scratch": "scratch", "ssl-target": "ssl-target", "source": "source as it is", "untrained": "untrained"}
 ROUND = 4
 
 
@@ -37,7 +37,7 @@ def _key(row: dict[str, Any]) -> tuple[str, ...]:
 def _rows(folder: Path) -> list[dict[str, Any]]:
     result = load_run(folder)
     evaluations = {entry["digest"]: path for path, entry in RunFolder(folder).evaluations()}
-    method = "recommended" if "preset" in folder.name else result.values["objective"]
+    method = OURS["preset:recommended"] if "preset" in folder.name else result.values["objective"]
     out = []
     for entry in result.evaluations:
         ours = entry["encoder"] == "distilled"

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from methods import DISTILLED, EXISTING, METHODS
 
 from cmcd_core.summary import interval
 
 BEGIN, END = "<!-- results: made by examples/benchmark/page.py -->", "<!-- end of results -->"
-EXISTING = ("scratch", "ssl-target", "source as it is", "l2", "socket", "crd", "sp", "pkt", "seed", "cka")
-OURS = ("cmd", "cmc", "recommended")
-DISTILLED = (*EXISTING[3:], *OURS)
-METHODS = (*EXISTING, *OURS, "untrained")
 GOAL = 0.03
 
 

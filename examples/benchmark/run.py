@@ -13,15 +13,13 @@ from pathlib import Path
 
 import click
 from collect import collect
+from methods import COMPARED, OURS, RIVALS
 from page import write_page
 
 HERE = Path(__file__).parent
 DATA_SETS = (
     "asl_fingerspelling", "sketchy", "tools_objects", "digits_audio", "tools_seg", "camvid_contour", "bsds500",
 )  # fmt: skip
-EXISTING = ("l2", "socket", "crd", "sp", "pkt", "seed", "cka")
-OURS = ("cmd", "cmc", "preset:recommended")
-TRAINED_ON_LABELS = ("scratch", "ssl-target", "source")
 
 
 @click.command()
@@ -30,7 +28,7 @@ TRAINED_ON_LABELS = ("scratch", "ssl-target", "source")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where the raw runs go.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Seeds, from 0 on.")
 @click.option("--only", metavar="A,B", help="Some data sets.")
-@click.option("--methods", default=",".join((*EXISTING, *OURS)), show_default=True, metavar="A,B",
+@click.option("--methods", default=",".join((*RIVALS, *OURS)), show_default=True, metavar="A,B",
               help="Some distillation methods; those that are done stay.")  # fmt: skip
 @click.option("--teacher", default="efficientnet-lite0", show_default=True, help="As cmcd run's.")
 @click.option("--page-only", is_flag=True, help="Run nothing: write the results and the page from what is in --out.")
@@ -57,7 +55,7 @@ def _compare(name: str, seed: int, data: Path, out: Path, methods: str, teacher:
     command = [
         str(cmcd), "compare", "-c", str(HERE / f"{name}.toml"), "--data", str(data / name), "--objectives", methods,
         "--seeds", "1", "--seed", str(seed), "--teacher", teacher, "--reference", "scratch",
-        *(word for baseline in TRAINED_ON_LABELS for word in ("--baseline", baseline)), "--out", str(folder),
+        *(word for baseline in COMPARED for word in ("--baseline", baseline)), "--out", str(folder),
     ]  # fmt: skip
     resume = ["--resume"] if (folder / "compare.toml").exists() else []
     click.echo(f"{name}, seed {seed}", err=True)
