@@ -71,7 +71,6 @@ class Cases:
     x: Floats
     y: Floats
     data: tuple[str, ...]
-    about: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def recorded_runs(text: str | None = None) -> list[Recorded]:
 
     Args:
         text: A CSV table: data, about, seed, pairs, labels, classes, explained, partner_rank, dependence, distilled,
-            scratch; counts as they are.
+            scratch, counts as they are; other columns are passed over.
 
     Raises:
         ValueError: A column is missing, or a value is no number.
@@ -149,10 +148,7 @@ def forecast(at: Mapping[str, float], runs: Sequence[Recorded]) -> list[Forecast
         runs: What it is fitted on.
 
     Returns:
-        One an outcome, in the order of ``OUTCOMES``.
-
-    Raises:
-        ValueError: Fewer than three data sets have an outcome.
+        One an outcome that is known of three data sets or more, in the order of ``OUTCOMES``.
 
     Example:
         >>> told = {"explained": 0.2, "partner_rank": 0.8, "dependence": 0.1}
@@ -178,7 +174,7 @@ def cases_of(outcome: str, runs: Sequence[Recorded]) -> Cases | None:
     if len({run.data for run, _ in rows}) < LEAST:
         return None
     x = np.array([[run.features[name] for name in FEATURES] for run, _ in rows])
-    return Cases(x, np.array([y for _, y in rows]), *zip(*((run.data, run.about) for run, _ in rows), strict=True))
+    return Cases(x, np.array([y for _, y in rows]), tuple(run.data for run, _ in rows))
 
 
 def _steps(runs: Sequence[Recorded], count: str) -> list[tuple[Recorded, float]]:
