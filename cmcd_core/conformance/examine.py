@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from ..catalog import Catalog, Kind, Plugin, load
-from ..errors import ConfigError, PluginError
+from ..errors import ConfigError
 from ..plugin import Descriptor
 from .descriptor import OF_A_PART, OF_A_PLUGIN
 from .findings import Finding, Subject, run_checks
@@ -89,4 +89,4 @@ def _of_kind(
             from . import task
 
             return run_checks(task.CHECKS, task.TaskSubject(plugin, part, options, samples), kind)
-    raise PluginError(f"{plugin.name}: {kind} is no kind of part")
+    assert_never(kind)

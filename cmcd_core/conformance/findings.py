@@ -42,20 +42,20 @@ class Finding:
         return ("\n" + " " * 9).join(lines)
 
 
-class Failed(Exception):  # noqa: N818
+class NotOk(Exception):  # noqa: N818
+    """A check ended with something to say."""
+
+    def __init__(self, why: str, hint: str = "") -> None:
+        super().__init__(why)
+        self.why, self.hint = why, hint
+
+
+class Failed(NotOk):
     """The part does not do what its contract says."""
 
-    def __init__(self, why: str, hint: str = "") -> None:
-        super().__init__(why)
-        self.why, self.hint = why, hint
 
-
-class Skipped(Exception):  # noqa: N818
+class Skipped(NotOk):
     """There is nothing to check it on, or it does not apply."""
-
-    def __init__(self, why: str, hint: str = "") -> None:
-        super().__init__(why)
-        self.why, self.hint = why, hint
 
 
 class Missing(Skipped):

@@ -23,18 +23,21 @@ def generated() -> Iterator[tuple[str, list[Taken]]]:
     arrays = list(_arrays())
     yield from ((name, list[Taken](items)) for name, items in arrays)
     for name, items in arrays:
-        for suffix, write in (("PNG", _png), (".npy", _npy), ("WAV", _wav)):
-            try:
-                yield f"{name} as {suffix}", [write(item) for item in items]
-            except (TypeError, ValueError, KeyError, OSError):
-                continue  # not every array can be such a file
+        for suffix, files in _as_files(items):
+            yield f"{name} as {suffix}", list[Taken](files)
 
 
 def as_bytes(array: np.ndarray) -> Iterator[tuple[str, bytes]]:
     """An array as each kind of file that can hold it, with the suffix of such files."""
+    for suffix, (file,) in _as_files([array]):
+        yield suffix, file
+
+
+def _as_files(arrays: Sequence[np.ndarray]) -> Iterator[tuple[str, list[bytes]]]:
+    """Suffix -> the arrays as such files; kinds that cannot hold them are passed over."""
     for suffix, write in ((".png", _png), (".npy", _npy), (".wav", _wav)):
         try:
-            yield suffix, write(array)
+            yield suffix, [write(array) for array in arrays]
         except (TypeError, ValueError, KeyError, OSError):
             continue
 

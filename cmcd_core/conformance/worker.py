@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def imported(job: Mapping[str, Any]) -> dict[str, str]:
-    """Name of each heavy module that came in -> the file and line that asked for it."""
+    """The heavy module that came in first -> the file and line that asked for it; {} where none did."""
     watch = Watch(job["heavy"])
     sys.meta_path.insert(0, watch)
     _plugin(job)
