@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from io import TextIOWrapper
 from typing import Any
@@ -76,6 +77,16 @@ def _with_no_color(command: click.Command) -> None:
 _with_no_color(cli)
 
 
+def _reader_left(stop: SystemExit, stdout: Any) -> bool:
+    """Whether nobody reads stdout any more (`cmcd … | head`), which is no failure, though rich and click exit with 1 on
+    it; click, which has then put something silent in the place of stdout, does so on any other broken pipe too."""
+    if sys.stdout is stdout:
+        return isinstance(stop.__context__, BrokenPipeError)
+    pipe = select.poll()
+    pipe.register(stdout, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in pipe.poll(0))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit 0 done, 1 the run failed, 2 usage, configuration or data, 130/143 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
@@ -83,6 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # in a pipe or file too, each line is there once it is written
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(line_buffering=True)
+    stdout = sys.stdout
     try:
         outcome: Any = cli.main(words, prog_name="cmcd", standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0
@@ -97,9 +109,8 @@ def main(arguments: list[str] | None = None) -> None:
         if not error.told:
             click.echo(f"Error: {error}", err=True)
         code = error.exit_code
-    except BrokenPipeError:  # `cmcd … | head`
-        code = 0
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit as stop:
+        code = 0 if _reader_left(stop, stdout) else stop.code
     except OSError as error:
         if debug:
             raise

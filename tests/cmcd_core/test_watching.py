@@ -148,3 +148,28 @@ def test_a_shell_completes(words: str, expected: str) -> None:
     asked = {"_CMCD_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
     done = subprocess.run(CMCD, capture_output=True, text=True, env={**os.environ, **asked}, timeout=60)
     assert done.stdout.splitlines() == [f"plain,{expected}"]
+
+
+@pytest.mark.parametrize("words", [["run", "--help"], ["cache", "list"], ["plugins", "list"]])
+def test_a_reader_that_leaves_is_no_failure(words: list[str]) -> None:
+    """`cmcd … | head`: nobody reads the rest."""
+    with subprocess.Popen([*CMCD, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+def test_another_broken_pipe_is_a_failure() -> None:
+    code = (
+        "from cmcd_core import cli\n"
+        "def broken(): raise BrokenPipeError(32, 'of a worker')\n"
+        "cli.doctor.callback = lambda **flags: broken()\ncli.main(['doctor'])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 1
+
+
+def test_the_package_can_be_run_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "cmcd_core"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, START[0][0] in done.stdout) == (0, True)
