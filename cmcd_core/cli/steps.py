@@ -61,11 +61,12 @@ def distill(
     from .execute import execute
 
     given, card = flags["out"], _card(folder)
-    base, flags["out"], inside = _run_folder(None if card else folder, file, given, resume or extend)
-    if folder is not None and (card or not inside):
-        flags["teachers"] = (*flags["teachers"], str(folder if card else folder / "source"))
-    if card:
-        base = {"source": _modality(card, folder), **base}
+    encoder = card is not None
+    base, flags["out"], inside = _run_folder(None if encoder else folder, file, given, resume or extend)
+    if folder is not None and (encoder or not inside):
+        flags["teachers"] = (*flags["teachers"], str(folder if encoder else folder / "source"))
+    if card is not None:
+        base = {"source": _modality(card), **base}
     if inside and data is not None and "data" in base:  # step 1 keeps the data that it had
         base["pretrain"] = {"data": base["data"], **base.get("pretrain", {})}
     values = configuration(base, flags, data, assignments)
@@ -98,16 +99,17 @@ def evaluate(
     from .execute import execute
 
     given, card = flags["out"], _card(folder)
-    base, flags["out"], inside = _run_folder(None if card else folder, file, given, resume)
+    base, flags["out"], inside = _run_folder(folder if card is None else None, file, given, resume)
     if inside:
-        settings = base.setdefault("evaluate", {})
-        if flags["labels"] and "evaluate" in RunFolder(flags["out"]).read_result().get("steps", []):
-            settings["labels"] = list(dict.fromkeys([*settings["labels"], *flags.pop("labels")]))
+        there = RunFolder(flags["out"])
+        if flags["labels"] and "evaluate" in there.read_result().get("steps", []):
+            held = there.read_config()["evaluate"]["labels"]
+            flags["labels"] = tuple(dict.fromkeys([*held, *flags["labels"]]))
         if data is not None:
-            settings["data"], data = dict(parse_data(data)), None
+            base["evaluate"], data = {**base.get("evaluate", {}), "data": dict(parse_data(data))}, None
     elif folder is not None:
-        encoder = folder if card else folder / "target"
-        base = {"target": _modality(card or _card(encoder) or {}, encoder), **base}
+        encoder = folder / "target" if card is None else folder
+        base = {"target": _modality(_card(encoder) or {}), **base}
         base["evaluate"] = {**base.get("evaluate", {}), "encoder": str(encoder.absolute())}
     values = configuration(base, flags, data, assignments)
     return execute(values, str(file or ""), flags, resume=inside, steps=("evaluate",))
@@ -138,18 +140,26 @@ def _run_folder(
 
 
 def _card(folder: Path | None) -> dict[str, Any] | None:
-    """What an encoder's config.json says; None where the folder is no encoder's."""
+    """What an encoder's config.json says for cmcd; None where the folder is no encoder's.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    from ..errors import ConfigError
+
     file = folder / "config.json" if folder else None
     if file is None or not file.is_file():
         return None
     try:
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}  # reading the encoder says what is wrong
-    return {"channels": None, **(config.get("cmcd") or {})}
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: not readable: {error}") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{file}: not readable: expected a JSON object, got {type(config).__name__}")
+    return dict(config.get("cmcd") or {})
 
 
-def _modality(card: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+def _modality(card: dict[str, Any]) -> dict[str, Any]:
     """The modality that an encoder was made for, and the options that it saw its input with.
 
     What came from its data set (a depth map's unit) is left to the data set at hand.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 import torch
 
 from cmcd_core import load_encoder, load_run
@@ -125,6 +126,27 @@ def test_more_budgets_are_added(mine: Path, cmcd: Cmcd) -> None:
     assert "50%" in out
     assert tomllib.loads((mine / "config.toml").read_text())["evaluate"]["labels"] == ["2", "50%"]
     assert len(list((mine / "evaluations").iterdir())) == 7
+
+
+@pytest.mark.parametrize("labels", ["", 'labels = "10%"', "labels = 5"])
+def test_budgets_are_added_whatever_a_file_says_of_them(labels: str, mine: Path, tmp_path: Path, cmcd: Cmcd) -> None:
+    """What the folder holds counts, not what a file of settings names or leaves out."""
+    settings = tomllib.loads((mine / "config.toml").read_text())
+    del settings["evaluate"]["labels"]
+    (tmp_path / "my.toml").write_text(
+        tomli_w.dumps(settings).replace("[evaluate]\n", f"[evaluate]\n{labels}\n")  # as a user writes it
+    )
+    code, out, err = cmcd("evaluate", mine, "-c", "my.toml", "--labels", "50%", "--dry-run")
+    assert code == 0, err
+    assert tomllib.loads(out)["evaluate"]["labels"] == ["2", "50%"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_an_encoder_whose_description_is_spoilt_is_told(content: str, mine: Path, cmcd: Cmcd) -> None:
+    (mine / "source" / "config.json").write_text(content)
+    code, _, err = cmcd("distill", mine / "source", "--target", "depth", "--out", "b")
+    assert code == 2
+    assert f"{mine / 'source' / 'config.json'}: not readable" in err
 
 
 def test_a_finished_step_is_not_overwritten(mine: Path, cmcd: Cmcd) -> None:
