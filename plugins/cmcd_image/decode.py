@@ -50,7 +50,7 @@ def from_file(data: bytes) -> np.ndarray:
 
 
 def from_array(array: np.ndarray) -> np.ndarray:
-    """Bring an array (H, W) or (H, W, 1 | 3 | 4) of uint8, uint16, or floats in [0, 1] to RGB, (3, H, W).
+    """Bring an array (H, W) or (H, W, 1 | 3 | 4) of bool, uint8, uint16, or floats in [0, 1] to RGB, (3, H, W).
 
     Raises:
         DataError: Another shape, type or range.
@@ -78,7 +78,7 @@ def _unit_range(array: np.ndarray) -> np.ndarray:
         return pixels
     if not np.issubdtype(array.dtype, np.floating):
         raise DataError(
-            f"pixels of type {array.dtype} have no known range", "Expected uint8, uint16, or floats in [0, 1]."
+            f"pixels of type {array.dtype} have no known range", "Expected bool, uint8, uint16, or floats in [0, 1]."
         )
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= 1):  # written so that NaN fails too
