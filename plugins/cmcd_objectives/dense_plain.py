@@ -12,7 +12,7 @@ from cmcd_core import ConfigError, Encoder, Features, Objective, Widths
 
 from . import functional
 from .cells import maps_on_one_grid, tokens, valid_cells
-from .functional.candidates import own_is_nearest, weighted_mean
+from .functional.candidates import own_is_nearest
 from .functional.operands import lift, unit
 from .means import Means
 from .space import Space, about, require_common_width
@@ -57,11 +57,9 @@ class DensePlain(Objective):
         weight = valid.to(rows_b.dtype)
         if known.weight is not None:
             weight = weight * known.weight.to(weight)[:, None]
-        distance = unit(lift(rows_a)) - unit(lift(rows_b))
-        # 1 - cos is half the squared distance of unit vectors.
-        rows = distance.norm(dim=1) if self.name == "dense_l2" else distance.square().sum(dim=1) / 2
         self._report(rows_a, rows_b)
-        return weighted_mean(rows, weight.flatten())
+        formula = functional.l2 if self.name == "dense_l2" else functional.cosine
+        return formula(rows_a, rows_b, weight=weight.flatten())
 
     def _contrast(self, a: Tensor, b: Tensor, valid: Tensor, group: Tensor | None, weight: Tensor | None) -> Tensor:
         count, places = a.shape[:2]

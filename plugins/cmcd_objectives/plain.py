@@ -16,7 +16,6 @@ from cmcd_core.plugin import Options
 from . import functional
 from .functional.candidates import own_is_nearest
 from .functional.operands import lift, unit
-from .grouped import grouped_cwcl
 from .means import Means
 from .space import About, OrthogonalHead, Space, about, require_common_width
 
@@ -42,7 +41,7 @@ class Form:
 def _cwcl(a: Tensor, b: Tensor, options: Any, pairs: About) -> Tensor:
     """The weighted half, targets over sources, plus plain contrast in the other direction."""
     about_pairs = {"group": pairs.group, "weight": pairs.weight}
-    weighted = grouped_cwcl(a, b, temperature=options.temperature, **about_pairs)
+    weighted = functional.cwcl(a, b, temperature=options.temperature, **about_pairs)
     return weighted + functional.cmc(a, b, temperature=options.temperature, direction="source_to_target", **about_pairs)
 
 

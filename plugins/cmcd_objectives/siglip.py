@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from cmcd_core import Encoder, Features, Objective, Widths
 
+from .functional import siglip
 from .functional.candidates import own_is_nearest
 from .functional.operands import unit
-from .grouped import grouped_siglip
 from .means import Means
 from .space import Space, about, require_common_width
 from .state_options import SiglipOptions
@@ -44,7 +44,7 @@ class Siglip(Objective):
         pairs = about(source, target, group_aware=self.options.group_aware)
         scale = 1 / self.temperature()
         bias = self.options.bias if self.bias is None else self.bias
-        loss = grouped_siglip(a, b, scale=scale, bias=bias, group=pairs.group, weight=pairs.weight)
+        loss = siglip(a, b, scale=scale, bias=bias, group=pairs.group, weight=pairs.weight)
         with torch.no_grad():
             self.means.add(r1_target_to_source=own_is_nearest(unit(b), unit(a)))
             if self.options.learnable:

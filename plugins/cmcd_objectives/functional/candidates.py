@@ -63,7 +63,7 @@ def row_weights(candidates: Tensor, weight: Tensor | None, like: Tensor) -> Tens
     none, and no anchor at all gives zeros."""
     present = (candidates > 0).to(like.dtype)
     if weight is not None:
-        present = present * _checked(weight, present)
+        present = present * on_rows(weight, present)
     total = present.sum()
     return present / torch.where(total > 0, total, torch.ones_like(total))
 
@@ -72,12 +72,13 @@ def weighted_mean(rows: Tensor, weight: Tensor | None) -> Tensor:
     """Mean of (N,) losses, weighted where there are weights (N,); 0 where all of these are 0."""
     if weight is None:
         return rows.mean()
-    weight = _checked(weight, rows)
+    weight = on_rows(weight, rows)
     total = weight.sum()
     return (weight * rows).sum() / torch.where(total > 0, total, torch.ones_like(total))
 
 
-def _checked(weight: Tensor, like: Tensor) -> Tensor:
+def on_rows(weight: Tensor, like: Tensor) -> Tensor:
+    """``weight`` checked to be (N,), of the type and on the device of (N,) ``like``."""
     if weight.shape != like.shape:
         raise ValueError(f"weight must be ({like.shape[0]},): got {tuple(weight.shape)}")
     return weight.to(like)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .candidates import hits, in_batch, log_softmax, mask, on_batch, row_weights, with_queue
+from .candidates import hits, in_batch, log_softmax, mask, on_batch, row_weights, weighted_mean, with_queue
 from .operands import lift, paired, positive, similarity, unit
 from .similarity_distillation import Queue, check_queue
 from .tiled_contrast import Block, Picked, Plan, contrast, sigmoid_contrast
@@ -262,7 +262,15 @@ def _views_in_tiles(
     return loss, picked[1].hit.float().mean()
 
 
-def siglip(a: Tensor, b: Tensor, *, scale: float | Tensor, bias: float | Tensor) -> Tensor:
+def siglip(
+    a: Tensor,
+    b: Tensor,
+    *,
+    scale: float | Tensor,
+    bias: float | Tensor,
+    group: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
     """Pairwise sigmoid loss: is this a pair or not, for each of the N x N combinations.
 
     With rows at unit length, y = +1 on the diagonal and -1 off it::
@@ -274,6 +282,9 @@ def siglip(a: Tensor, b: Tensor, *, scale: float | Tensor, bias: float | Tensor)
         b: (N, D) target features.
         scale: Positive factor of the cosines; 10 is the usual start.
         bias: Offset; -10 is the usual start, so that negatives do not dominate the first steps.
+        group: (N,) integers, equal where pairs share one source item; combinations of two rows of one group are left
+            out.
+        weight: (N,) non-negative; the mean over rows i becomes a weighted one.
 
     Returns:
         Scalar in (0, inf). The sum is divided by N, not N².
@@ -292,7 +303,10 @@ def siglip(a: Tensor, b: Tensor, *, scale: float | Tensor, bias: float | Tensor)
     positive(scale=scale)
     lifted_a, lifted_b = paired(a, b)
     if in_tiles(len(a), len(a), scale, bias):
-        return sigmoid_contrast(a, b, scale, bias)
+        batch = InBatch(own=True, group=on_batch(group, a))
+        return weighted_mean(sigmoid_contrast(a, b, scale, bias, batch), weight)
     logits = similarity(unit(lifted_a), unit(lifted_b)) * scale + bias
     sign = 2 * torch.eye(a.shape[0], dtype=logits.dtype, device=logits.device) - 1
-    return -F.logsigmoid(sign * logits).sum() / a.shape[0]
+    allowed = in_batch(a, group, include_self=True)
+    rows = -F.logsigmoid(sign * logits).masked_fill(~allowed, 0.0).sum(dim=1)
+    return weighted_mean(rows, weight)

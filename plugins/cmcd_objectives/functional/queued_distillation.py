@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .candidates import in_batch, log_softmax, on_rows, softmax, weighted_mean
 from .operands import lift, paired, positive, similarity, unit
 from .similarity_distillation import Queue, check_queue
 from .tiled_distillation import Block, Plan, distil
@@ -104,7 +105,14 @@ def compress(a: Tensor, b: Tensor, *, queue: Queue, temperature: float | Tensor)
     return _kl(teacher, student).mean()
 
 
-def cwcl(a: Tensor, b: Tensor, *, temperature: float | Tensor) -> Tensor:
+def cwcl(
+    a: Tensor,
+    b: Tensor,
+    *,
+    temperature: float | Tensor,
+    group: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
     """Continuously weighted contrast, its weighted half: target anchors over sources.
 
     With rows at unit length and w_ij = (<a_i, a_j> + 1) / 2::
@@ -118,6 +126,8 @@ def cwcl(a: Tensor, b: Tensor, *, temperature: float | Tensor) -> Tensor:
         a: (N, D) source features.
         b: (N, D) target features.
         temperature: Of the softmax.
+        group: (N,) integers, equal where pairs share one source item; other rows of i's group leave both sums over j.
+        weight: (N,) non-negative; the mean over anchors becomes a weighted one.
 
     Returns:
         Scalar in (0, inf); log N where all similarities are equal.
@@ -137,12 +147,22 @@ def cwcl(a: Tensor, b: Tensor, *, temperature: float | Tensor) -> Tensor:
     positive(temperature=temperature)
     a, b = paired(a, b, least=2)
     a, b = unit(a), unit(b)
-    weights = (similarity(a, a) + 1) / 2
-    log_q = F.log_softmax(similarity(b, a) / temperature, dim=1)
-    return -((weights * log_q).sum(dim=1) / weights.sum(dim=1)).mean()
+    allowed = in_batch(a, group, include_self=True)
+    closeness = ((similarity(a, a) + 1) / 2).masked_fill(~allowed, 0.0)
+    log_q = log_softmax(similarity(b, a) / temperature, allowed)
+    rows = -(closeness * log_q).sum(dim=1) / closeness.sum(dim=1)
+    return weighted_mean(rows, weight)
 
 
-def dense_cmd(a: Tensor, b: Tensor, *, temperature: float | Tensor, include_self: bool = False) -> Tensor:
+def dense_cmd(
+    a: Tensor,
+    b: Tensor,
+    *,
+    temperature: float | Tensor,
+    include_self: bool = False,
+    valid: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
     """CMD among the tokens of one item: which places of a picture resemble each other?
 
     With tokens at unit length, each token t of item n an anchor, and the item's other tokens its candidates::
@@ -155,9 +175,11 @@ def dense_cmd(a: Tensor, b: Tensor, *, temperature: float | Tensor, include_self
         temperature: Of both.
         include_self: Whether a token is its own candidate (the published form; there its constant 1 takes most of the
             mass at low temperatures).
+        valid: (N, T) bool; other tokens are neither anchors nor candidates.
+        weight: (N,) non-negative; the mean over tokens becomes one weighted by item.
 
     Returns:
-        Scalar in [0, inf).
+        Scalar in [0, inf). A token without any candidate drops out of the mean; if none has one, the loss is 0.
 
     Raises:
         ValueError: Shapes do not match, T = 1 without self, or the temperature is not positive.
@@ -177,17 +199,26 @@ def dense_cmd(a: Tensor, b: Tensor, *, temperature: float | Tensor, include_self
     if tokens < (1 if include_self else 2):
         raise ValueError(f"needs at least two tokens an item, got {tokens}")
     a, b = unit(lift(a, b)), unit(lift(b, a))
+    allowed = _pairs_of_tokens(a, valid, include_self=include_self)
     teacher, student = similarity(a, a) / temperature, similarity(b, b) / temperature
-    if not include_self:
-        teacher, student = _off_diagonal(teacher), _off_diagonal(student)
-    return _kl(teacher, student).mean()
+    p = softmax(teacher, allowed)
+    rows = (p * (log_softmax(teacher, allowed) - log_softmax(student, allowed))).sum(dim=2)
+    anchors = allowed.any(dim=2).to(rows.dtype)
+    if weight is not None:
+        anchors = anchors * on_rows(weight, rows[:, 0])[:, None]
+    return weighted_mean(rows.flatten(), anchors.flatten())
 
 
-def _off_diagonal(x: Tensor) -> Tensor:
-    """(…, T, T) -> (…, T, T - 1), each row without its diagonal entry."""
-    tokens = x.shape[-1]
-    others = ~torch.eye(tokens, dtype=torch.bool, device=x.device)
-    return x[..., others].reshape(*x.shape[:-1], tokens - 1)
+def _pairs_of_tokens(like: Tensor, valid: Tensor | None, *, include_self: bool) -> Tensor:
+    """(N, T, T) bool: may token t of item n be compared with its token u?"""
+    count, tokens = like.shape[:2]
+    if valid is None:
+        valid = torch.ones(count, tokens, dtype=torch.bool, device=like.device)
+    if valid.shape != (count, tokens):
+        raise ValueError(f"valid must be ({count}, {tokens}): got {tuple(valid.shape)}")
+    valid = valid.to(like.device)
+    allowed = valid[:, :, None] & valid[:, None, :]
+    return allowed if include_self else allowed & ~torch.eye(tokens, dtype=torch.bool, device=like.device)
 
 
 def _kl(teacher: Tensor, student: Tensor) -> Tensor:

@@ -144,48 +144,51 @@ def _spread(
         spread(total, x, y, i, j, scale=1 / temperature)
 
 
-def sigmoid_contrast(a: Tensor, b: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
-    """:func:`.contrast.siglip` in tiles; ``a`` and ``b`` are rows of any length."""
-    loss: Tensor = _SigmoidContrast.apply(a, b, scalar(scale, (a, b)), scalar(bias, (a, b)))
-    return loss
+def sigmoid_contrast(a: Tensor, b: Tensor, scale: float | Tensor, bias: float | Tensor, candidates: InBatch) -> Tensor:
+    """(N,) losses of the rows of :func:`.contrast.siglip`; ``a`` and ``b`` are rows of any length."""
+    rows: Tensor = _SigmoidContrast.apply(a, b, scalar(scale, (a, b)), scalar(bias, (a, b)), candidates)
+    return rows
 
 
 class _SigmoidContrast(torch.autograd.Function):
     """Saves nothing but its operands; can be differentiated once."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
-        ctx.scale, ctx.bias = float(scale), float(bias)
+    def forward(
+        ctx: Any, a: Tensor, b: Tensor, scale: float | Tensor, bias: float | Tensor, candidates: InBatch
+    ) -> Tensor:
+        ctx.scale, ctx.bias, ctx.candidates = float(scale), float(bias), candidates
         ctx.save_for_backward(a, b)
         dtype = common_dtype((a, b))
         with full_precision(a):
             x, y = Operand(a, dtype), Operand(b, dtype)
             logits, first, second = Scratch(x.unit), Scratch(x.unit), Scratch(x.unit)
             rows = x.unit.new_zeros(len(x))
-            for i, j in spans(len(x), len(y), InBatch(own=True), symmetric=False):
+            for i, j in spans(len(x), len(y), candidates, symmetric=False):
                 tile = cosines(x, y, i, j, scale=ctx.scale, out=logits(i, j)).add_(ctx.bias)
+                candidates.hide(tile, i, j)
                 if i == j:
                     tile.diagonal().neg_()
                 rows[i] += _softplus(tile, first(i, j), second(i, j)).sum(dim=1)
-            loss: Tensor = rows.sum() / len(x)
-            return loss
+            return rows
 
     @staticmethod
     @once
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
-        learns_a, learns_b, learns_scale, learns_bias = ctx.needs_input_grad
+        learns_a, learns_b, learns_scale, learns_bias, _ = ctx.needs_input_grad
         dtype = common_dtype((a, b))
         with full_precision(a):
             x, y = Operand(a, dtype, learns=learns_a), Operand(b, dtype, learns=learns_b)
             logits, scratch = Scratch(x.unit), Scratch(x.unit)
             by_scale, by_bias = x.unit.new_zeros(()), x.unit.new_zeros(())
-            for i, j in spans(len(x), len(y), InBatch(own=True), symmetric=False):
+            for i, j in spans(len(x), len(y), ctx.candidates, symmetric=False):
                 cosine = cosines(x, y, i, j, scale=1.0, out=logits(i, j))
                 tile = torch.mul(cosine, ctx.scale, out=scratch(i, j)).add_(ctx.bias)
+                ctx.candidates.hide(tile, i, j)
                 if i == j:
                     tile.diagonal().neg_()
-                tile.sigmoid_().mul_(slope / len(x))
+                tile.sigmoid_().mul_(slope[i, None])
                 if i == j:
                     tile.diagonal().neg_()
                 if learns_scale:
@@ -198,6 +201,7 @@ class _SigmoidContrast(torch.autograd.Function):
                 y.gradient(),
                 by_scale if learns_scale else None,
                 by_bias if learns_bias else None,
+                None,
             )
 
 

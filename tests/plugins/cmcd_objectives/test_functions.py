@@ -244,6 +244,10 @@ def test_twin(pairs, name):
 def test_dense_cmd(pairs, include_self):
     a, b = pairs.a.view(2, 3, 5), pairs.wide.view(2, 3, 9)
     value = f.dense_cmd(a, b, temperature=0.3, include_self=include_self)
+    with pytest.raises(ValueError, match="valid must be"):
+        f.dense_cmd(a, b, temperature=0.3, valid=torch.ones(1, 1, dtype=torch.bool))
+    with pytest.raises(ValueError, match="weight must be"):
+        f.dense_cmd(a, b, temperature=0.3, weight=torch.ones(7))
     assert value.item() == pytest.approx(slow_dense_cmd(a.numpy(), b.numpy(), 0.3, include_self), abs=1e-12)
 
 

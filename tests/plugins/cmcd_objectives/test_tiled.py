@@ -114,7 +114,12 @@ def further_losses(n, k):
         f"nt_xent {name}": lambda v, options=options: nt_xent_terms(v["a"], v["b"], temperature=v["cold"], **options)
         for name, options in choices(n, k).items()
     }
-    losses["siglip"] = lambda v: f.siglip(v["a"], v["b"], scale=v["scale"], bias=v["bias"])
+    losses |= {
+        f"siglip {name}": lambda v, options=options: f.siglip(
+            v["a"], v["b"], scale=v["scale"], bias=v["bias"], **options
+        )
+        for name, options in choices(n, k).items()
+    }
     losses["seed"] = lambda v: f.seed(
         v["a"], v["b"], queue=v["queue_a"], temperature_source=v["cold"], temperature_target=v["warm"]
     )
@@ -185,7 +190,7 @@ def test_shapes(n, d, k, side, name, seed):
         "cmd source own=True group queue=common",
         "cmc both group and weight queue=pair",
         "nt_xent group and weight",
-        "siglip",
+        "siglip group and weight",
         "seed",
         "compress 2q",
     ],
@@ -201,7 +206,7 @@ def test_gradcheck(name):
         assert torch.autograd.gradcheck(value, tuple(leaves.values()))
 
 
-@pytest.mark.parametrize("name", ["cmd target own=False plain queue=no", "cmc both plain queue=no", "siglip"])
+@pytest.mark.parametrize("name", ["cmd target own=False plain queue=no", "cmc both plain queue=no", "siglip plain"])
 @pytest.mark.parametrize("learns", [("a",), ("b",), ("cold",), ("bias",), ("b", "warm"), ()])
 def test_gradients_that_nobody_asks_for_are_left_out(name, learns):
     leaves = draw(6, 4, 3)
@@ -237,7 +242,7 @@ def test_one_pair(side):
         with pytest.raises(ValueError, match=r"group must be \(1,\)"):
             f.cmd(a, b, queue=(queue, queue), group=torch.zeros(2))
     names = [name for name in all_losses(1, 3) if name.startswith("cmc") and "pair" in name]
-    for name in (*names, "cmd source own=True plain queue=common", "siglip", "seed", "compress 1q"):
+    for name in (*names, "cmd source own=True plain queue=common", "siglip plain", "seed", "compress 1q"):
         assert_same(all_losses(1, 3)[name], draw(1, 4, 3), 2)
 
 
@@ -253,7 +258,7 @@ def test_low_temperature_and_precision(dtype, autocast):
         lambda b, t: f.cmd(a, b, anchors="source", temperature_source=t, temperature_target=t, group=group),
         lambda b, t: f.cmc(a, b, temperature=t, group=group, queue=queue),
         lambda b, t: f.nt_xent(a, b, temperature=t),
-        lambda b, t: f.siglip(a, b, scale=1 / t, bias=-10),
+        lambda b, t: f.siglip(a, b, scale=1 / t, bias=-10, group=group),
         lambda b, t: f.seed(a, b, queue=queue, temperature_source=t, temperature_target=t),
         lambda b, t: f.compress(a, b, queue=queue, temperature=t),
     ]
@@ -286,7 +291,7 @@ def test_nan_stays_nan():
                 assert numbers(loss(leaves))[0].isnan(), name
 
 
-@pytest.mark.parametrize("name", ["cmd source own=True plain queue=no", "cmc both plain queue=pair", "siglip"])
+@pytest.mark.parametrize("name", ["cmd source own=True plain queue=no", "cmc both plain queue=pair", "siglip plain"])
 def test_refuses_to_be_differentiated_twice(name):
     leaves = draw(6, 4, 3)
     with form(4), pytest.raises(RuntimeError, match="only once"):
@@ -320,7 +325,7 @@ LARGE = {
     "cmd": lambda a, b: f.cmd(a, b),
     "cmd source anchors": lambda a, b: f.cmd(a, b, anchors="source", group=torch.arange(len(a)) // 2),
     "cmc": lambda a, b: f.cmc(a, b, group=torch.arange(len(a)) // 2),
-    "siglip": lambda a, b: f.siglip(a, b, scale=10, bias=-10),
+    "siglip": lambda a, b: f.siglip(a, b, scale=10, bias=-10, group=torch.arange(len(a)) // 2),
     "nt_xent": lambda a, b: f.nt_xent(a, b, temperature=0.1),
     "seed": lambda a, b: f.seed(a, b, queue=a.flip(0), temperature_source=0.1, temperature_target=0.2),
     "compress": lambda a, b: f.compress(a, b, queue=a.flip(0), temperature=0.1),
