@@ -116,13 +116,7 @@ class CmcOptions(Options):
     learnable_temperature: bool = Field(
         False, description="Learn the temperature, from its value on, never below 0.01."
     )
-    head_layers: int = Field(
-        1,
-        ge=0,
-        le=2,
-        description="Layers of the target's head to the source's width, which is dropped after distillation: "
-        "0 none, 1 linear, 2 an MLP.",
-    )
+    head_layers: CommonHead = 1
     head_hidden: HeadHidden = None
     queue: QueueSize = Field(
         0,
@@ -130,29 +124,14 @@ class CmcOptions(Options):
         'there are pairs (0: none), or "bank", all of the training set.',
     )
     group_aware: GroupAware = True
-    standardise: Standardisation = Field(
-        DEFAULT_STANDARDISE,
-        description="What is done to the source's features first, fitted on the training set: nothing, subtracting "
-        "the mean, or PHI-S (mean 0 and variance 1 in every dimension, by a rotation and one common scale). "
-        "Without a head, the target's features get the same map.",
-    )
+    standardise: SourceMap = DEFAULT_STANDARDISE
 
 
 class NtXentOptions(Options):
     """Options of NT-Xent."""
 
     temperature: float = Field(0.2, ge=1e-4, le=100, description="Softmax temperature.")
-    head_layers: int | None = Field(
-        None,
-        ge=0,
-        le=2,
-        description="Layers of the target's head to the source's width, which is dropped after distillation: 0 none, "
-        "1 linear, 2 an MLP. Default: none where the widths agree, else linear.",
-    )
+    head_layers: FittingHead = None
     head_hidden: HeadHidden = None
     group_aware: GroupAware = True
-    standardise: Standardisation = Field(
-        "none",
-        description="What is done to the source's features first, fitted on the training set: nothing, subtracting "
-        "the mean, or PHI-S. Without a head, the target's features get the same map.",
-    )
+    standardise: SourceMap = "none"
