@@ -56,8 +56,8 @@ def distil(
     plan: Plan, temperature_source: float | Tensor, temperature_target: float | Tensor, *operands: Tensor
 ) -> Distilled:
     """-sum_j p_ij log q_ij of each anchor; ``operands`` are rows of any length, the batch's a and b first."""
-    cold, warm = scalar(temperature_source, operands), scalar(temperature_target, operands)
-    return Distilled(*_Distillation.apply(plan, cold, warm, *operands))
+    tau_source, tau_target = scalar(temperature_source, operands), scalar(temperature_target, operands)
+    return Distilled(*_Distillation.apply(plan, tau_source, tau_target, *operands))
 
 
 class _Sums:
@@ -97,10 +97,10 @@ class _Distillation(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, plan: Plan, cold: float | Tensor, warm: float | Tensor, *raw: Tensor
+        ctx: Any, plan: Plan, tau_source: float | Tensor, tau_target: float | Tensor, *raw: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         dtype = common_dtype(raw)
-        ctx.plan, ctx.temperatures = plan, (float(cold), float(warm))
+        ctx.plan, ctx.temperatures = plan, (float(tau_source), float(tau_target))
         with full_precision(raw[0]):
             operands = [Operand(x, dtype) for x in raw]
             scales = (BITS / ctx.temperatures[0], BITS / ctx.temperatures[1])
