@@ -36,9 +36,8 @@ def bound(run: Path, labels: str | None, confidence: float, as_json: bool, debug
     from ..head_bound import head_bound
     from .console import Terminal
 
-    terminal = Terminal(quiet=as_json, results_to_stderr=False)
-    found = head_bound(run, load(), labels=labels, confidence=confidence, progress=terminal)
-    terminal.close()
+    with Terminal(quiet=as_json, results_to_stderr=False) as terminal:
+        found = head_bound(run, load(), labels=labels, confidence=confidence, progress=terminal)
     if as_json:
         values = {
             **found.about, "total": found.bound.total, "vacuous": found.bound.vacuous,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import tomli_w
 from rich.console import Console
@@ -32,7 +32,10 @@ SIGN_OF_LIFE = 60.0
 
 
 class Terminal(Progress):
-    """Bars and notes on stderr, results on stdout. Without a terminal: plain lines, one a minute and one at the end."""
+    """Bars and notes on stderr, results on stdout. Without a terminal: plain lines, one a minute and one at the end.
+
+    A ``with`` statement takes the bars away however it ends: they hide the cursor.
+    """
 
     def __init__(self, *, quiet: bool, results_to_stderr: bool) -> None:
         self.quiet = quiet
@@ -43,6 +46,12 @@ class Terminal(Progress):
         if not self.out.is_terminal and "COLUMNS" not in os.environ:
             self.out.width = 100
         self.bars: Bars | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def start(self, resolved: Resolved, folder: Path) -> None:
         """Say what is about to happen, on which data, and where it goes."""

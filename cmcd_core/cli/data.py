@@ -47,12 +47,9 @@ def check(
 
     from ..inspection.check import check as check_data
 
-    terminal = progress_of(flags)
     opened = opened_set(path, assignments, leniently=True)
-    try:
+    with progress_of(flags) as terminal:
         checked = check_data(opened, samples, terminal)
-    finally:
-        terminal.close()
     picture = None if no_sheet else written_sheet(checked, sheet)
     if flags["as_json"]:
         click.echo(json.dumps({**checked.values, "sheet": picture and str(picture)}, indent=2, ensure_ascii=False))
@@ -75,12 +72,9 @@ def describe(path: str, samples: int, assignments: tuple[str, ...], **flags: Any
     from ..inspection.describe import describe as describe_data
     from .described import lines
 
-    terminal = progress_of(flags)
     opened = opened_set(path, assignments)
-    try:
+    with progress_of(flags) as terminal:
         values = describe_data(opened, samples, terminal)
-    finally:
-        terminal.close()
     if flags["as_json"]:
         click.echo(json.dumps(values, indent=2, ensure_ascii=False))
     else:
@@ -100,12 +94,9 @@ def pack(path: str, out: Path, shard_size: float, assignments: tuple[str, ...], 
     """Write PATH as WebDataset tars into the new folder OUT, which `--data OUT` then reads as if it were PATH."""
     from ..packing.pack import pack as pack_data
 
-    terminal = progress_of(flags)
     opened = opened_set(path, assignments)
-    try:
+    with progress_of(flags) as terminal:
         written = pack_data(opened.loader, opened.name, out, shard_size=round(shard_size * 1e6), progress=terminal)
-    finally:
-        terminal.close()
     for note in opened.loader.notes:
         click.echo(printable(note), err=True)
     for split, packed in written.items():

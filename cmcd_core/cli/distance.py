@@ -91,16 +91,15 @@ def _measure(run: Path, data: str | None, split: Any, before: bool, permutations
     from ..workbench import frozen
     from .console import Terminal
 
-    terminal = Terminal(quiet=as_json, results_to_stderr=False)
-    opened = open_run(run, load(), data=dict(parse_data(data)) if data else None, progress=terminal)
-    bench, target = opened.bench, opened.target
-    if (split := split or held_out_split(bench)) is None:
-        raise DataError(f"neither test nor val has {LEAST} pairs", "Name a split: --split train.")
-    if before:
-        target = frozen(bench, student(bench, opened.source))
-    objective = taught_objective(bench, opened.folder, opened.source, target, opened.lesson, trained=not before)
-    latents = common_space(bench, split, opened.source, target, objective)
-    terminal.close()
+    with Terminal(quiet=as_json, results_to_stderr=False) as terminal:
+        opened = open_run(run, load(), data=dict(parse_data(data)) if data else None, progress=terminal)
+        bench, target = opened.bench, opened.target
+        if (split := split or held_out_split(bench)) is None:
+            raise DataError(f"neither test nor val has {LEAST} pairs", "Name a split: --split train.")
+        if before:
+            target = frozen(bench, student(bench, opened.source))
+        objective = taught_objective(bench, opened.folder, opened.source, target, opened.lesson, trained=not before)
+        latents = common_space(bench, split, opened.source, target, objective)
     found = estimates(latents, permutations=permutations)
     if as_json:
         about = {"split": split, "pairs": len(latents.keys), "space": latents.space}

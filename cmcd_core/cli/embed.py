@@ -40,11 +40,8 @@ def embed(
     if out.suffix != ".npz":
         raise ConfigError(f"--out {out}: expected a name that ends in .npz")
     made_folder(out.parent)
-    terminal = Terminal(quiet=quiet, results_to_stderr=False)
-    try:
+    with Terminal(quiet=quiet, results_to_stderr=False) as terminal:
         found = embed_them(encoder, paths, data=data, split=split, side=side, progress=terminal)
-    finally:
-        terminal.close()
     found.save(out)
     count, width = found.features.shape
     terminal.out.print(

@@ -46,7 +46,7 @@ def execute(
         resolved = resolve(config, catalog, steps)
         terminal.plan(resolved, estimate(resolved))
         return 0
-    with stopped_by_signals() as stopped:
+    with terminal, stopped_by_signals() as stopped:
         try:
             result = run_method(
                 config, resume=resume, extend=extend, steps=steps, progress=terminal, catalog=catalog,
@@ -55,8 +55,6 @@ def execute(
         except (KeyboardInterrupt, Stopped):
             terminal.interrupted()
             return 143 if stopped() else 130
-        finally:
-            terminal.close()
     if as_json:
         click.echo(result.folder.joinpath("result.json").read_text(encoding="utf-8"), nl=False)
     terminal.result(result)

@@ -40,11 +40,8 @@ def export(
     from ..exporting import export as write
     from .console import Terminal
 
-    terminal = Terminal(quiet=quiet, results_to_stderr=as_json)
-    try:
+    with Terminal(quiet=quiet, results_to_stderr=as_json) as terminal:
         done = write(encoder, format, out, evaluation=evaluation, progress=terminal)
-    finally:
-        terminal.close()
     if as_json:
         values = {
             "files": [str(file) for file in done.files],

@@ -46,7 +46,6 @@ def forecast(
 
     classes = flags.pop("classes")
     resolved = resolve(RunConfig.from_mapping(_values(run, data, flags, assignments)), load(), STEPS)
-    terminal = Terminal(quiet=as_json, results_to_stderr=False)
 
     # Only now torch: a typo costs no seconds.
     from ..forecasting import labels_a_class, prospect
@@ -54,10 +53,10 @@ def forecast(
     from ..theory.forecast import nearest_runs, recorded_runs
     from ..workbench import Workbench, make_fabric
 
-    bench = Workbench.of(resolved, make_fabric(resolved.config.run)[0], terminal, terminal.note)
-    found = prospect(bench, classes)
-    budgets = {budget: labels_a_class(bench, budget, found.classes) for budget in resolved.config.evaluate.labels}
-    terminal.close()
+    with Terminal(quiet=as_json, results_to_stderr=False) as terminal:
+        bench = Workbench.of(resolved, make_fabric(resolved.config.run)[0], terminal, terminal.note)
+        found = prospect(bench, classes)
+        budgets = {budget: labels_a_class(bench, budget, found.classes) for budget in resolved.config.evaluate.labels}
     runs = recorded_runs()
     told = {budget: foretell(found.features(labels), runs) for budget, labels in budgets.items()}
     beside = {budget: nearest_runs(found.features(labels), runs, SHOWN) for budget, labels in budgets.items()}

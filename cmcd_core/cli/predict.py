@@ -55,15 +55,12 @@ def predict(
     from ..predicting import open_predictor, predict_with
     from .console import Terminal
 
-    terminal = Terminal(quiet=quiet, results_to_stderr=as_json)
-    try:
+    with Terminal(quiet=quiet, results_to_stderr=as_json) as terminal:
         predictor = open_predictor(run, evaluation, task, labels, load())
         terminal.note(predictor.title)
         masks = predictor.task.spatial
         place = _place(run / "predictions" / str(predictor.number) if masks and out is None else out, masks)
         found = predict_with(predictor, paths, terminal)
-    finally:
-        terminal.close()
     values = _masks(found, place) if masks and place else [_classes(found, at) for at in range(len(found.keys))]
     if as_json:
         about = {key: found.about[key] for key in ("number", "encoder", "task", "protocol", "labels")}

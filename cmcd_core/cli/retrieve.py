@@ -55,11 +55,8 @@ def retrieve(
 
     if sheet is not None:
         made_folder(sheet.parent, "--sheet")
-    terminal = Terminal(quiet=quiet, results_to_stderr=as_json)
-    try:
+    with Terminal(quiet=quiet, results_to_stderr=as_json) as terminal:
         found = find(run, queries, data=data, split=split, side=side, k=k, sheet=sheet, progress=terminal)
-    finally:
-        terminal.close()
     if as_json:
         click.echo(json.dumps(as_values(found), indent=2, ensure_ascii=False))
     else:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from cmcd_core import ConfigError, RunConfig, run
-from cmcd_core.cli import START, cli
+from cmcd_core import ConfigError, DataError, RunConfig, run
+from cmcd_core.cli import START, cli, main
 from cmcd_core.cli import console as console_module
 from cmcd_core.cli.console import Terminal
 
@@ -141,6 +141,25 @@ def test_without_a_terminal_long_work_gives_signs_of_life(
     monkeypatch.setattr(console_module, "SIGN_OF_LIFE", 0)
     assert work()[:4] == [f"2 distil {n} of 4 epoch {n}/4" for n in range(1, 5)]
     terminal.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "work"), [("bound", "cmcd_core.head_bound.head_bound"), ("distance", "cmcd_core.opened.open_run")]
+)
+def test_bars_are_taken_away_from_work_that_fails(command: str, work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They hide the cursor."""
+    shown: list[Any] = []
+
+    def fails(*args: Any, progress: Terminal, **options: Any) -> None:
+        with progress.track("work", 2):
+            shown.append(progress.bars)
+            raise DataError("a spoilt file")
+
+    monkeypatch.setattr(work, fails)
+    with pytest.raises(SystemExit) as caught:
+        main([command, "run"])
+    assert caught.value.code == 2
+    assert not shown[0].live.is_started
 
 
 @pytest.mark.parametrize(("words", "expected"), [("cmcd pl", "plugins"), ("cmcd run --tens", "--tensorboard")])
