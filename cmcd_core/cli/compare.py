@@ -6,13 +6,14 @@ import csv
 import io
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .options import COMMON, DISTILL, EVALUATE, SOURCE, TARGET, configuration, data, opt, options
+from .options import DEBUG, DISTILL, EVALUATE, QUIET, SETTINGS, SOURCE, TARGET, configuration, data, opt, options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,6 +34,12 @@ OBJECTIVES = (
     opt("--cell", metavar="I/N", help="Run part I of N of the runs, as a task of a SLURM array; needs --out. The same "
         "command with --resume and without --cell then finishes and summarises."),
 )  # fmt: skip
+OUTPUT = (
+    opt("--dry-run", is_flag=True, help="Check everything, list what would be compared, and stop."),
+    opt("--json", "as_json", is_flag=True, help="Print compare.json on stdout, all else on stderr."),
+    QUIET,
+    DEBUG,
+)
 COLUMNS = (
     "encoder", "modality", "protocol", "task", "labels", "n_train", "n_test", "metric", "seeds", "mean", "low", "high",
     "over", "difference", "difference_low", "difference_high",
@@ -40,7 +47,9 @@ COLUMNS = (
 
 
 @click.command(short_help="Objectives side by side: means, intervals, paired differences.")
-@options(*OBJECTIVES, SOURCE, TARGET, data("The data.  [default: the demo]"), *DISTILL[1:], *EVALUATE, *COMMON)
+@options(
+    *OBJECTIVES, SOURCE, TARGET, data("The data.  [default: the demo]"), *DISTILL[1:], *EVALUATE, *SETTINGS, *OUTPUT
+)
 def compare(
     objectives: tuple[str, ...],
     seeds: int,
@@ -82,26 +91,28 @@ def compare(
     base["objective"] = {k: table for k, table in base.get("objective", {}).items() if k != "expression"}
     RunConfig.from_mapping(base, str(file or ""))
     terminal = Terminal(quiet=flags["quiet"], results_to_stderr=flags["as_json"])
-    if not (out or flags["dry_run"]):
-        out = new_run_folder("compare")
     spread = Spread(backend, jobs)
-    comparison = Comparison(base, wanted, reference or wanted[0].name, seeds, out or Path("runs"), spread, trials, terminal)
-    comparison.check()
+    comparison = Comparison(
+        base, wanted, reference or wanted[0].name, seeds, out or Path("runs"), spread, trials, terminal
+    )
+    with terminal:
+        comparison.check()
+    if not (out or flags["dry_run"]):  # not before all is known to be right
+        comparison.out = out = new_run_folder("compare")
     count = len(wanted) * seeds
     terminal.note(f"{len(wanted)} objectives × {seeds} seeds = {count} runs, folder {out or 'runs/<time>-compare'}")
     if flags["dry_run"]:
         for variant in wanted:
-            terminal.note(f"  {variant.name}")
+            terminal.out.print(variant.name, soft_wrap=True, markup=False)
         return 0
-    with stopped_by_signals() as stopped:
+    with terminal, stopped_by_signals() as stopped:
         try:
             values = comparison.go_part(*part) if part else comparison.go(resume=resume)
         except (KeyboardInterrupt, Stopped):
             terminal.close()
-            terminal.err.out(f"interrupted; go on with the same command, --out {out} and --resume", highlight=False)
+            where = shlex.quote(str(out))
+            terminal.err.out(f"interrupted; go on with the same command, --out {where} and --resume", highlight=False)
             return 143 if stopped() else 130
-        finally:
-            terminal.close()
     if part:
         return _part_done(values, terminal, as_json=flags["as_json"])
     _write(values, out)
@@ -173,7 +184,7 @@ def comparison_table(values: Mapping[str, Any]) -> Table:
     measured = " and ".join(dict.fromkeys(f"{row['task']} {row['metric']}" for row in rows))
     title = f"{measured} on test, {values['seeds']} seeds; differences are paired, to {values['reference']}"
     several = len({row["task"] for row in rows}) > 1
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     ways = len({row["protocol"] for row in rows} - {"supervised"}) > 1
     kinds = [name for name, shown in (("task", several), ("protocol", ways)) if shown]
     for column in ("encoder", *kinds, "labels", "mean  [95 %]", "difference, points  [95 %]"):

@@ -83,7 +83,7 @@ EXTEND = opt("--extend", is_flag=True, help="Go on in --out to more epochs of st
 JSON = opt("--json", "as_json", is_flag=True, help="As JSON on stdout, all else on stderr.")
 QUIET = opt("--quiet", is_flag=True, help="No progress.")
 DEBUG = opt("--debug", is_flag=True, help="Show tracebacks.")
-COMMON = (
+SETTINGS = (
     opt("--seed", type=int, metavar="N", help="Seed of all randomness.  [default: 0]"),
     opt("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.  [default: runs/…]"),
     opt("--resume", is_flag=True, help="Go on in --out where it stopped."),
@@ -93,11 +93,14 @@ COMMON = (
     opt("-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE.toml", help="A configuration."),
     opt("-o", "--option", "assignments", multiple=True, metavar="KEY=VALUE",
         help="Any key: distill.lr=0.001, target.unit=m, evaluate.data=FOLDER. Wins over all."),
+)  # fmt: skip
+COMMON = (
+    *SETTINGS,
     opt("--dry-run", is_flag=True, help="Check everything, print the configuration and an estimate, and stop."),
     opt("--json", "as_json", is_flag=True, help="Print result.json on stdout, all else on stderr."),
     QUIET,
     DEBUG,
-)  # fmt: skip
+)
 
 
 def data(text: str) -> Option:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -19,10 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from cmcd_core import ConfigError, RunConfig, run
 from cmcd_core.cells import Spread
 from cmcd_core.cli import main
+from cmcd_core.cli.compare import comparison_table
 from cmcd_core.comparing import Comparison, Variant, variants
 from cmcd_core.summary import interval
 
@@ -240,6 +243,28 @@ def test_refused(
     assert caught.value.code == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_lists_what_would_be_compared(
+    tiny_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--data", str(tiny_folder), "--objectives", "cmd,l2", "--grid", "distill.lr=0.01,0.1", "--dry-run"]
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", "--target", "depth", *words, "--quiet"])
+    assert not caught.value.code
+    listed = capsys.readouterr().out.splitlines()
+    assert listed == [f"{name}, distill.lr={lr}" for name in ("cmd", "l2") for lr in ("0.01", "0.1")]
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_in_brackets_are_shown() -> None:
+    row = {"encoder": "l2", "task": "kind[v2]", "protocol": "linear", "labels": "5", "n_train": 15, "metric": "top1",
+           "mean": 0.5, "interval": [0.4, 0.6], "modality": "depth"}  # fmt: skip
+    table = comparison_table({"rows": [row], "seeds": 1, "reference": "l2"})
+    console = Console(width=120, file=io.StringIO())
+    console.print(table)
+    assert "kind[v2] top1 on test" in console.file.getvalue()
 
 
 def test_data_that_serve_no_task_are_refused_before_training(
