@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from .options import DEBUG, QUIET, opt
+from ..errors import printable
+from .options import DEBUG, opt
 
 COMPARISON = Path("comparison.html")
 
@@ -17,9 +18,8 @@ COMPARISON = Path("comparison.html")
     "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html",
     help="Where to.  [default: RUN/report.html; of several runs ./comparison.html]",
 )  # fmt: skip
-@QUIET
 @DEBUG
-def report(runs: tuple[Path, ...], out: Path | None, quiet: bool, debug: bool) -> int:
+def report(runs: tuple[Path, ...], out: Path | None, debug: bool) -> int:
     """Write the report of RUN from what lies in its folder: neither data nor plugins are needed.
 
     Several runs give one page: where their configurations differ, their scores with intervals, their curves and costs.
@@ -30,10 +30,6 @@ def report(runs: tuple[Path, ...], out: Path | None, quiet: bool, debug: bool) -
     cmcd report runs/a runs/b runs/c --out abc.html
     """  # fmt: skip
     from ..report.writing import write_pages
-    from .console import Terminal
 
-    terminal = Terminal(quiet=quiet, results_to_stderr=False)
-    path = write_pages(runs, out, COMPARISON)
-    terminal.out.print(f"report: {path}", soft_wrap=True, markup=False, highlight=False)
-    terminal.close()
+    click.echo(printable(f"report: {write_pages(runs, out, COMPARISON)}"))
     return 0
