@@ -134,58 +134,85 @@ def _planes(batch: SceneBatch) -> tuple[Floats32, Floats32, Ints]:
     return best, normal, group
 
 
+@dataclass(frozen=True)
+class _Hits:
+    """Rays that meet primitives of one kind in front of what was found before them; (n,) each."""
+
+    kind: int
+    primitive: Indices  # place in the batch
+    ray: Indices  # place in the flattened buffers
+    depth: Floats32
+    origin: Vectors  # in the unit shape's frame, as is the ray
+    direction: Vectors
+
+
 def render(batch: SceneBatch) -> Buffers:
     """Cast FINE x FINE rays a scene."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         depth, normal, group = _planes(batch)
         material = (group + batch.first_material[:, None, None]).astype(np.int32)
-        flat_depth, flat_normal = depth.reshape(-1), normal.reshape(3, -1)
-        flat_group, flat_material = group.reshape(-1), material.reshape(-1)
-        line, _ = ray_grid()
-        found = []
-        for kind in (BALL, BOX, FRUSTUM):
-            chosen = np.flatnonzero(batch.kind == kind)
-            left, top, width, height = _rectangles(batch, chosen)
-            area = width * height
-            place = np.repeat(np.arange(len(chosen)), area)  # which primitive a candidate pixel is tried for
-            within = np.arange(len(place)) - np.repeat(np.cumsum(area) - area, area)
-            row = within // width[place]
-            column = within - row * width[place] + left[place]
-            row += top[place]
-            target = (batch.owner[chosen].astype(np.int64)[place] * FINE + row) * FINE + column
-            x, y = line[column], line[row]
-            inverse = batch.inverse[chosen]
-            d = tuple(
-                np.repeat(inverse[:, i, 0], area) * x
-                + np.repeat(inverse[:, i, 1], area) * y
-                + np.repeat(inverse[:, i, 2], area)
-                for i in range(3)
-            )
-            o = tuple(np.repeat(batch.origin[chosen, i], area) for i in range(3))
-            rays, origins = (d[0], d[1], d[2]), (o[0], o[1], o[2])
-            if kind == BALL:
-                t = _ball(origins, rays)
-            elif kind == BOX:
-                t = _box(origins, rays)
-            else:
-                t = _frustum(origins, rays, batch.taper[chosen][place], batch.open_ends[chosen][place])
-            hit = np.flatnonzero((t > NEAR) & (t < flat_depth[target]))
-            t, target, place = t[hit], target[hit], place[hit]
-            np.minimum.at(flat_depth, target, t)
-            found.append((kind, chosen, place, target, t, [v[hit] for v in origins], [v[hit] for v in rays]))
-        for kind, chosen, place, target, t, o_hit, d_hit in found:
-            won = np.flatnonzero(t == flat_depth[target])
-            t, target, which = t[won], target[won], chosen[place[won]]
-            points = [o_hit[i][won] + t * d_hit[i][won] for i in range(3)]
-            n = _local_normal(kind, (points[0], points[1], points[2]), batch.taper[which])
-            m = batch.inverse[which]
-            world = [n[0] * m[:, 0, i] + n[1] * m[:, 1, i] + n[2] * m[:, 2, i] for i in range(3)]
-            length = np.sqrt(world[0] * world[0] + world[1] * world[1] + world[2] * world[2])
-            x, y = line[target % FINE], line[(target // FINE) % FINE]
-            # Open shells are seen from inside too: a normal always looks at the camera.
-            length *= np.where(world[0] * x + world[1] * y + world[2] > 0, np.float32(-1), np.float32(1))
-            for i in range(3):
-                flat_normal[i, target] = world[i] / length
-            flat_group[target] = batch.group[which]
-            flat_material[target] = batch.material[which]
-    return Buffers(depth, normal, group, material)
+        buffers = Buffers(depth, normal, group, material)
+        found = [_cast(batch, kind, depth.reshape(-1)) for kind in (BALL, BOX, FRUSTUM)]
+        for hits in found:
+            _shade(batch, hits, buffers)
+    return buffers
+
+
+def _cast(batch: SceneBatch, kind: int, depth: Floats32) -> _Hits:
+    """Try all primitives of a kind; the flat ``depth`` becomes that of the nearest."""
+    line, _ = ray_grid()
+    chosen = np.flatnonzero(batch.kind == kind)
+    left, top, width, height = _rectangles(batch, chosen)
+    area = width * height
+    place = np.repeat(np.arange(len(chosen)), area)  # which primitive a candidate pixel is tried for
+    within = np.arange(len(place)) - np.repeat(np.cumsum(area) - area, area)
+    row = within // width[place]
+    column = within - row * width[place] + left[place]
+    row += top[place]
+    ray = (batch.owner[chosen].astype(np.int64)[place] * FINE + row) * FINE + column
+    directions = _repeated_rays(batch.inverse[chosen], area, line[column], line[row])
+    x, y, z = (np.repeat(batch.origin[chosen, i], area) for i in range(3))
+    if kind == BALL:
+        t = _ball((x, y, z), directions)
+    elif kind == BOX:
+        t = _box((x, y, z), directions)
+    else:
+        t = _frustum((x, y, z), directions, batch.taper[chosen][place], batch.open_ends[chosen][place])
+    hit = np.flatnonzero((t > NEAR) & (t < depth[ray]))
+    np.minimum.at(depth, ray[hit], t[hit])
+    return _Hits(kind, chosen[place[hit]], ray[hit], t[hit], _picked((x, y, z), hit), _picked(directions, hit))
+
+
+def _repeated_rays(inverse: Floats32, area: Indices, x: Floats32, y: Floats32) -> Vectors:
+    """Rays (x, y, 1) in the frames of the unit shapes that they are tried for, ``area`` of them each."""
+    a, b, c = (
+        np.repeat(inverse[:, i, 0], area) * x
+        + np.repeat(inverse[:, i, 1], area) * y
+        + np.repeat(inverse[:, i, 2], area)
+        for i in range(3)
+    )
+    return a, b, c
+
+
+def _picked(vectors: Vectors, at: Indices) -> Vectors:
+    return vectors[0][at], vectors[1][at], vectors[2][at]
+
+
+def _shade(batch: SceneBatch, hits: _Hits, buffers: Buffers) -> None:
+    """Write normals, groups and materials where no other kind was nearer."""
+    won = np.flatnonzero(hits.depth == buffers.depth.reshape(-1)[hits.ray])
+    t, ray, which = hits.depth[won], hits.ray[won], hits.primitive[won]
+    origin, direction = _picked(hits.origin, won), _picked(hits.direction, won)
+    px, py, pz = (origin[i] + t * direction[i] for i in range(3))
+    n = _local_normal(hits.kind, (px, py, pz), batch.taper[which])
+    m = batch.inverse[which]
+    world = [n[0] * m[:, 0, i] + n[1] * m[:, 1, i] + n[2] * m[:, 2, i] for i in range(3)]
+    length = np.sqrt(world[0] * world[0] + world[1] * world[1] + world[2] * world[2])
+    line, _ = ray_grid()
+    x, y = line[ray % FINE], line[(ray // FINE) % FINE]
+    # Open shells are seen from inside too: a normal always looks at the camera.
+    length *= np.where(world[0] * x + world[1] * y + world[2] > 0, np.float32(-1), np.float32(1))
+    for i in range(3):
+        buffers.normal[i].reshape(-1)[ray] = world[i] / length
+    buffers.group.reshape(-1)[ray] = batch.group[which]
+    buffers.material.reshape(-1)[ray] = batch.material[which]

@@ -138,24 +138,67 @@ def _clutter(u: Dice, size: float, azimuth: float, ground: float) -> list[Thing]
     return things
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """A thing that stands in the scene, in the world frame, metres: (P, …) of its primitives."""
+
+    parts: Parts
+    matrix: Floats
+    centre: Floats
+    group: npt.NDArray[np.int64]
+    material: npt.NDArray[np.int64]
+
+
 def sample_scene(seed: int, split: str, index: int) -> Scene:
     """Scene `index` of a split: the same whatever else is sampled."""
     label = class_of(seed, split, index)
     u = Dice(np.random.default_rng([seed, SPLITS[split], index]))
     parts = Parts()
     BUILDERS[CLASSES[label]](parts, u)
-    tipped = u.chance(0.06)
-    turn = _rotation(u(-0.55, 0.55), 0.0)
-    if tipped:
-        turn = _rotation(u(0, 2 * math.pi)) @ _rotation(u(0, 2 * math.pi), math.pi / 2)
-    matrix, centre = parts.normalised(turn)
+    matrix, centre = parts.normalised(_pose(u))
     size = 0.7 * math.exp(u(0, 0.8))
     height = float((centre[:, 2] + np.abs(matrix[:, 2]).sum(axis=1)).max()) * size
     fill = u(1.0, 1.35)
     distance = max(0.5 * size / (HALF_FIELD * fill), 0.62)
     rotation, position, azimuth = _camera(u, distance, height / 2, max(0.22, 1.0 - fill))
+    planes, materials = _room(u, azimuth, position, size)
+    paints = [_material(u, _axes(u), u(2.0, 6.0) / size) for _ in range(u.integer(1, 2))]
+    paint = np.array(parts.paint) % len(paints) + len(materials)
+    pieces = [_Piece(parts, matrix * size, centre * size, np.array(parts.group) + FIRST_OBJECT, paint)]
+    materials += paints
+    for k, thing in enumerate(_clutter(u, size, azimuth, math.hypot(position[0], position[1]))):
+        pieces.append(_placed(thing, k, len(materials)))
+        materials.append(_material(u, _axes(u), u(2.0, 6.0) / thing[1]))
+    light, lamps = _lights(u, azimuth)
+    return Scene(
+        label=label,
+        kind=np.array([k for piece in pieces for k in piece.parts.kind], dtype=np.int32),
+        matrix=rotation @ np.concatenate([piece.matrix for piece in pieces]),
+        centre=(np.concatenate([piece.centre for piece in pieces]) - position) @ rotation.T,
+        taper=np.array([t for piece in pieces for t in piece.parts.taper]),
+        open_ends=np.array([e for piece in pieces for e in piece.parts.open_ends], dtype=np.int32),
+        group=np.concatenate([piece.group for piece in pieces]).astype(np.int32),
+        material=np.concatenate([piece.material for piece in pieces]).astype(np.int32),
+        planes=_seen_planes(planes, rotation, position),
+        materials=_seen_materials(np.array(materials), rotation, position),
+        light=rotation @ light,
+        lamps=lamps,
+        shadow=np.array([*(rotation @ -position), size * u(0.3, 0.5), u(0.1, 0.5)]),
+        size=size,
+        substance=u.integer(0, 3),
+    )
 
-    materials = [_material(u, _axes(u, flat=True), u(1.0, 6.0), room=True)]
+
+def _pose(u: Dice) -> Floats:
+    """How the main object stands: upright, seldom tipped over."""
+    tipped = u.chance(0.06)
+    turn = _rotation(u(-0.55, 0.55))
+    return _rotation(u(0, 2 * math.pi)) @ _rotation(u(0, 2 * math.pi), math.pi / 2) if tipped else turn
+
+
+def _room(u: Dice, azimuth: float, position: Floats, size: float) -> tuple[Floats, list[list[float]]]:
+    """(3, 4) floor and walls in the world frame, and what each is painted with."""
+    floor = _material(u, _axes(u, flat=True), u(1.0, 6.0), room=True)
     facing = azimuth + math.radians(u(-35, 35))
     toward = (math.cos(facing), math.sin(facing), 0.0)
     across = (-toward[1], toward[0], 0.0)
@@ -164,53 +207,42 @@ def sample_scene(seed: int, split: str, index: int) -> Scene:
         across = (-across[0], -across[1], 0.0)
     wall = _material(u, (across, (0.0, 0.0, 1.0)), u(1.0, 6.0), room=True)
     other = _material(u, (toward, (0.0, 0.0, 1.0)), u(1.0, 6.0), room=True)
-    materials += [wall, other if u.chance(0.3) else wall]
+    beside_it = other if u.chance(0.3) else wall
     behind, beside = -0.5 * size - u(0.1, 1.7), -0.5 * size - u(0.3, 1.8)
     planes = np.array([[0.0, 0.0, 1.0, 0.0], [*toward, behind], [*across, beside]])
+    return planes, [floor, wall, beside_it]
 
-    first = len(materials)
-    paints = u.integer(1, 2)
-    materials += [_material(u, _axes(u), u(2.0, 6.0) / size) for _ in range(paints)]
-    all_parts = [parts]
-    matrices, centres = [matrix * size], [centre * size]
-    groups = [np.array(parts.group) + FIRST_OBJECT]
-    rows = [np.array(parts.paint) % paints + first]
-    clutter = _clutter(u, size, azimuth, math.hypot(position[0], position[1]))
-    for k, (thing, width, x, y, yaw) in enumerate(clutter):
-        thing_matrix, thing_centre = thing.normalised(_rotation(yaw))
-        all_parts.append(thing)
-        matrices.append(thing_matrix * width)
-        centres.append(thing_centre * width + np.array([x, y, 0.0]))
-        groups.append(np.array(thing.group) + FIRST_CLUTTER + 4 * k)
-        rows.append(np.full(len(thing.kind), len(materials)))
-        materials.append(_material(u, _axes(u), u(2.0, 6.0) / width))
 
-    painted = np.array(materials)
-    for column in (0, 4):  # textures to the camera frame, in which the renderer works
-        painted[:, column + 3] += painted[:, column : column + 3] @ position
-        painted[:, column : column + 3] = painted[:, column : column + 3] @ rotation.T
-    planes[:, 3] -= planes[:, :3] @ position
-    planes[:, :3] = planes[:, :3] @ rotation.T
+def _placed(thing: Thing, number: int, material: int) -> _Piece:
+    """A piece of clutter where it stands."""
+    parts, width, x, y, yaw = thing
+    matrix, centre = parts.normalised(_rotation(yaw))
+    group = np.array(parts.group) + FIRST_CLUTTER + 4 * number
+    paint = np.full(len(parts.kind), material)
+    return _Piece(parts, matrix * width, centre * width + np.array([x, y, 0.0]), group, paint)
+
+
+def _lights(u: Dice, azimuth: float) -> tuple[Floats, Floats]:
+    """(3,) direction towards the light in the world frame, and the (5,) lamps."""
     sun, lean = azimuth + u(-1.9, 1.9), u(0.35, 1.3)
     light = np.array([math.cos(sun) * math.cos(lean), math.sin(sun) * math.cos(lean), math.sin(lean)])
-    lamps = np.array([u(0.2, 0.42), u(0.85, 1.1), u(0.85, 1.1), u(0.85, 1.1), u(0.75, 1.15)])
-    return Scene(
-        label=label,
-        kind=np.array([k for p in all_parts for k in p.kind], dtype=np.int32),
-        matrix=rotation @ np.concatenate(matrices),
-        centre=(np.concatenate(centres) - position) @ rotation.T,
-        taper=np.array([t for p in all_parts for t in p.taper]),
-        open_ends=np.array([e for p in all_parts for e in p.open_ends], dtype=np.int32),
-        group=np.concatenate(groups).astype(np.int32),
-        material=np.concatenate(rows).astype(np.int32),
-        planes=planes,
-        materials=painted,
-        light=rotation @ light,
-        lamps=lamps,
-        shadow=np.array([*(rotation @ -position), size * u(0.3, 0.5), u(0.1, 0.5)]),
-        size=size,
-        substance=u.integer(0, 3),
-    )
+    return light, np.array([u(0.2, 0.42), u(0.85, 1.1), u(0.85, 1.1), u(0.85, 1.1), u(0.75, 1.15)])
+
+
+def _seen_planes(planes: Floats, rotation: Floats, position: Floats) -> Floats:
+    """(K, 4) from the world to the camera frame."""
+    normals, offsets = planes[:, :3], planes[:, 3]
+    return np.column_stack([normals @ rotation.T, offsets - normals @ position])
+
+
+def _seen_materials(materials: Floats, rotation: Floats, position: Floats) -> Floats:
+    """(M, 17) with textures in the camera frame, in which the renderer works."""
+    seen = materials.copy()
+    for column in (0, 4):
+        waves = materials[:, column : column + 3]
+        seen[:, column : column + 3] = waves @ rotation.T
+        seen[:, column + 3] += waves @ position
+    return seen
 
 
 @dataclass(frozen=True)
