@@ -20,11 +20,12 @@ def require_alignment(bench: Workbench) -> None:
         ConfigError: They do not, or nobody has said so.
     """
     nominal = Widths(source=8, target=8, source_dense=8, target_dense=8)
-    dense = [c.name for _, c in bench.resolved.objectives if "dense" in bench.objective(c, nominal, 0).needs]
+    every = [bench.resolved.objectives, *bench.resolved.rivals.values()]
+    dense = [c.name for terms in every for _, c in terms if "dense" in bench.objective(c, nominal, 0).needs]
     names, aligned = (bench.source.name, bench.target.name), bench.resolved.places["distill"].loader.aligned
     if dense and not (set(names) <= aligned or names[0] == names[1]):
         raise ConfigError(
-            f"--objective {dense[0]} compares places, and {bench.resolved.places['distill'].name} does not say that "
+            f"objective {dense[0]} compares places, and {bench.resolved.places['distill'].name} does not say that "
             f"{names[0]} and {names[1]} lie on one pixel grid",
             f'If they do: aligned = ["{names[0]}", "{names[1]}"] in its dataset.toml. Else use pooled objectives, '
             "such as cmd or cmc.",
@@ -42,7 +43,7 @@ def dense_grid(bench: Workbench, source: Encoder, target: Encoder) -> tuple[int,
         with torch.no_grad():
             x = torch.zeros(1, encoder.channels, size, size, device=next(encoder.parameters()).device)
             dense = copy.deepcopy(encoder).eval()(x).dense
-        if dense is None or dense.shape[-1] < 1:
+        if dense is None:
             raise ConfigError(f"the objective needs dense features, and the {side} encoder has none")
         shapes.append(dense.shape[-2:])
     most = bench.resolved.config.distill.dense_grid or math.inf

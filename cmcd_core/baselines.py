@@ -10,11 +10,8 @@ from .data.digest import digest
 from .encoders import load_encoder
 from .errors import ConfigError
 from .interfaces.encoder import Encoder
-from .plugin import Widths
+from .pretraining import Pretraining, pretrained
 from .run_folder import RunFolder
-from .settled import settle, settled
-from .stages import pretrain as step_one
-from .stages.training import Session
 from .teaching import Lesson, distilled
 from .workbench import Workbench, frozen
 
@@ -22,9 +19,12 @@ SSL = "ssl-target"
 
 
 def baseline_encoders(
-    bench: Workbench, folder: RunFolder, source: Encoder | None
+    bench: Workbench, folder: RunFolder, source: Encoder | None, *, extend: bool
 ) -> tuple[dict[str, Encoder], dict[str, Any]]:
     """Name -> encoder of each baseline that needs a training without labels, and what the trainings were.
+
+    Args:
+        extend: They go on to more epochs with step 2.
 
     Raises:
         ConfigError: A baseline needs pairs, and this command has none.
@@ -33,14 +33,14 @@ def baseline_encoders(
     summaries: dict[str, Any] = {}
     config = bench.resolved.config.evaluate
     if SSL in config.baselines:
-        encoders[SSL], summaries[SSL] = _self_supervised(bench, folder)
+        encoders[SSL], summaries[SSL] = _self_supervised(bench, folder, extend=extend)
     for expression in config.objectives:
         where = f"baselines/{_file_name(expression)}"
         if "distill" in bench.resolved.steps:
             assert source is not None
             stage = f"baseline-{_file_name(expression)}"
             lesson = Lesson(stage, f"the baseline {expression}", expression, bench.resolved.rivals[expression], where)
-            encoders[expression], summaries[expression] = distilled(bench, folder, source, lesson)
+            encoders[expression], summaries[expression] = distilled(bench, folder, source, lesson, extend=extend)
         elif (folder.path / where / "config.json").is_file():
             encoders[expression] = frozen(bench, load_encoder(folder.path / where))
         else:
@@ -51,30 +51,26 @@ def baseline_encoders(
     return encoders, summaries
 
 
-def _self_supervised(bench: Workbench, folder: RunFolder) -> tuple[Encoder, dict[str, Any]]:
+def _self_supervised(bench: Workbench, folder: RunFolder, *, extend: bool) -> tuple[Encoder, dict[str, Any]]:
     """SimCLR on the target's own unlabelled views, for as many samples as step 2 sees."""
     step: Step = "distill" if "distill" in bench.resolved.steps else "evaluate"
-    views, config = bench.views(step, "target", "train"), bench.resolved.config.pretrain
-    distill = bench.resolved.config.distill
-    epochs, seed, where = distill.epochs_for(len(views)), bench.seed_for(SSL), folder.path / "baselines" / SSL
-    recipe = config.model_dump(mode="json", exclude={"data", "epochs", "teacher", "teacher_architecture"})
-    student = [distill.student, distill.student_args]
-    inputs = digest([recipe, student, seed, bench.size, bench.target.identity, views.decoded.digest])
-    stage = f"baseline-{SSL}"
-    if record := settled(bench.fabric, folder, stage, f"the baseline {SSL}", inputs, bench.progress, epochs):
-        return frozen(bench, load_encoder(where)), record["summary"]
-    encoder = bench.encoder(bench.target, distill.student, distill.student_args, bench.seed_for("student"), bench.size)
-    assert bench.resolved.contrast is not None
-    width = Widths(source=step_one.HEAD_WIDTH, target=step_one.HEAD_WIDTH)
-    contrast = bench.objective(bench.resolved.contrast, width, seed)
-    session = Session.within(folder, stage, inputs, bench.progress, bench.fabric)
-    history = step_one.pretrain(
-        bench.fabric, encoder, contrast, views, config, epochs, seed=seed, session=session, title=f"2 {SSL}"
+    views, distill, seed = bench.views(step, "target", "train"), bench.resolved.config.distill, bench.seed_for(SSL)
+    recipe = bench.resolved.config.pretrain.model_dump(
+        mode="json", exclude={"data", "epochs", "teacher", "teacher_architecture"}
     )
-    summary = {"epochs": epochs, "loss": history.last, "samples": len(views)}
-    record = {"epochs": epochs, "summary": summary}
-    settle(bench.fabric, folder, stage, inputs, record, lambda: encoder.save(where))
-    return frozen(bench, encoder), summary
+    student = (distill.student, distill.student_args)
+    asked = Pretraining(
+        stage=f"baseline-{SSL}",
+        title=f"the baseline {SSL}",
+        shown=f"2 {SSL}",
+        where=f"baselines/{SSL}",
+        views=views,
+        epochs=distill.epochs_for(len(views)),
+        seed=seed,
+        inputs=digest([recipe, student, seed, bench.size, bench.target.identity, views.decoded.digest]),
+        network=lambda: bench.encoder(bench.target, *student, bench.seed_for("student"), bench.size),
+    )
+    return pretrained(bench, folder, asked, extend=extend)
 
 
 def _file_name(expression: str) -> str:

@@ -113,6 +113,7 @@ def cached_entry(kind: str, address: str, write: Callable[[Path], None]) -> Path
         ) from error
     try:
         write(partial)
+        partial.chmod(folder.parent.stat().st_mode & 0o777)  # mkdtemp's are for its user alone: caches are shared
         (partial / COMPLETE).write_text(json.dumps(_sizes(partial)), encoding="utf-8")
         try:
             os.replace(partial, folder)

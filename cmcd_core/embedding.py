@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from .catalog import Catalog
-from .data.loose import Input, items_in
+from .data.decoded import BoundModality
+from .data.loose import Input, Item, items_in
 from .errors import ConfigError
 from .files import replacing
+from .interfaces.encoder import pooled
 from .interfaces.loader import Split
 from .progress import Progress
-from .reading import Reader, open_reader, pooled
+from .reading import Reader, open_reader
 from .workbench import Side
 
 
@@ -86,14 +90,22 @@ def embed(
 
 def embed_items(reader: Reader, inputs: Input | Sequence[Input], progress: Progress) -> Embedded:
     """Features of files and the like."""
-    items, parts = items_in(inputs), []
+    keys, features = features_of(reader, items_in(inputs), progress)
+    return Embedded(keys, features.numpy(), reader.bound.name)
+
+
+def features_of(
+    reader: Reader, items: Sequence[Item], progress: Progress, bound: BoundModality | None = None
+) -> tuple[tuple[str, ...], Tensor]:
+    """Keys and (n, D) pooled features of the items that can be read; ``bound``: how their data set reads them."""
     keys: list[str] = []
+    parts = []
     with progress.track(f"embed {reader.bound.name}", len(items)) as advance:
-        for batch in reader.batches(items, progress.note):
+        for batch in reader.batches(items, progress.note, bound):
             keys += batch.keys
-            parts.append(pooled(reader.encoder, [batch.pixels]).numpy())
+            parts.append(pooled(reader.encoder, [batch.pixels]))
             advance(len(batch.keys), "")
-    return Embedded(tuple(keys), np.concatenate(parts), reader.bound.name)
+    return tuple(keys), torch.cat(parts)
 
 
 def embed_split(reader: Reader, data: str | Path | None, split: Split, progress: Progress) -> Embedded:

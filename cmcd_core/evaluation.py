@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from .data.labels import label_subset
 from .encoders import blueprint
 from .interfaces.encoder import Encoder
 from .interfaces.task import Task
-from .pictures import draw_predictions
+from .pictures import draw_predictions, show_safely
 from .resolve import Chosen
 from .result import evaluation_entry, write_evaluation
 from .run_folder import RunFolder
@@ -26,7 +26,7 @@ from .served import served_tasks, task_splits, unserved
 from .stages.evaluate import Subsets, linear, nearest_neighbours
 from .stages.labelled import Splits
 from .stages.scoring import Scores
-from .stages.supervised import Recipe, supervised
+from .stages.supervised import TrainingRecipe, supervised
 from .workbench import Workbench
 
 TRAININGS = 3
@@ -118,7 +118,7 @@ class Evaluation:
         title: str,
         common: Mapping[str, str],
         weights: str,
-        recipe: Recipe,
+        recipe: TrainingRecipe,
         start: Callable[[int], Encoder],
         chosen: Chosen,
         task: Task,
@@ -135,9 +135,9 @@ class Evaluation:
         subsets = self._subsets(splits, TRAININGS)
         self._record(common, weights, asdict(recipe), chosen, task, splits, subsets, trained)
 
-    def _recipe(self, lrs: tuple[float, ...], layer_decay: float) -> Recipe:
+    def _recipe(self, lrs: tuple[float, ...], layer_decay: float) -> TrainingRecipe:
         evaluate, distill = self.bench.resolved.config.evaluate, self.bench.resolved.config.distill
-        return Recipe(
+        return TrainingRecipe(
             steps=evaluate.train_steps, epochs=evaluate.train_epochs, lrs=lrs, layer_decay=layer_decay,
             weight_decay=distill.weight_decay, crop_min=distill.crop_min, flip=distill.flip,
         )  # fmt: skip
@@ -167,9 +167,11 @@ class Evaluation:
             entry = evaluation_entry(about, task.primary, scores, splits)
             entry |= {"digest": digests[budget], "weights": weights, "task_identity": chosen.identity}
             folder = self._next()
+            shutil.rmtree(folder, ignore_errors=True)  # what a crash left: it has no evaluation.json
             write_evaluation(folder, entry, scores, splits)
             if common["encoder"] == "distilled":
-                draw_predictions(self.bench, folder)
+                draw = partial(draw_predictions, self.bench, folder)
+                show_safely(f"the predictions of evaluation {folder.name}", draw, self.bench.note)
             self._done[digests[budget]] = folder
 
     def _next(self) -> Path:

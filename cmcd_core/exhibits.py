@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import Step
-from .errors import CmcdError, printable
+from .data.arrays import evenly
 from .files import replacing, write_json
 from .inspection.look import from_afar
 from .inspection.pairing import features, together
 from .interfaces.loader import Split
 from .latents import BeforeAndAfter, Latents
+from .pictures import show_safely
 from .report.pictures import write_picture
 from .run_folder import RunFolder
 from .workbench import Side, Workbench
@@ -47,29 +49,22 @@ class Exhibits:
         """After step 2: the map, the ranks of the partners, and what is retrieved for what."""
         if found is None:
             return
-        self._guarded("the map of both modalities", lambda: self._space(found))
-        self._guarded("what is retrieved", lambda: self._retrieval(found))
+        self._show("the map of both modalities", lambda: self._space(found))
+        self._show("what is retrieved", lambda: self._retrieval(found))
 
     def of_data(self, step: Step) -> None:
         """Training samples as the encoders see them, and whether pairs belong together."""
-        self._guarded("pictures of the data", lambda: self._seen(step))
+        self._show("pictures of the data", lambda: self._seen(step))
         if step == "distill":
-            self._guarded("whether pairs belong together", self._pairing)
+            self._show("whether pairs belong together", self._pairing)
 
-    def _guarded(self, what: str, show: Callable[[], None]) -> None:
-        """A modality's picture() and augment() are a plugin's code, and the run is done: it keeps its result."""
-        try:
-            show()
-        except OSError:
-            raise
-        except Exception as error:
-            reason = error.message if isinstance(error, CmcdError) else f"{type(error).__name__}: {error}"
-            self.bench.note(f"the report will not show {what}: {printable(reason)}")
+    def _show(self, what: str, show: Callable[[], None]) -> None:
+        show_safely(what, show, self.bench.note)
 
     def _space(self, found: BeforeAndAfter) -> None:
         """``space.npz`` and ``space.json``: 2-D maps, and each partner's rank among all."""
         keys = found.after.keys
-        shown = np.linspace(0, len(keys) - 1, min(ON_MAP, len(keys))).round().astype(np.int64)
+        shown = evenly(len(keys), ON_MAP)
         arrays: dict[str, np.ndarray] = {"key": np.asarray(keys)[shown]}
         about: dict[str, Any] = {"split": found.split, "pairs": len(keys), "space": found.after.space}
         about["explained"] = {}
@@ -99,7 +94,7 @@ class Exhibits:
     def _retrieval(self, found: BeforeAndAfter) -> None:
         """``retrieval.json`` and its pictures: some held-out samples of each side, and the nearest of the other."""
         latents, keys = found.after, found.after.keys
-        asked = np.unique(np.linspace(0, len(keys) - 1, min(QUERIES, len(keys))).round().astype(np.int64)).tolist()
+        asked = evenly(len(keys), QUERIES).tolist()
         pictures = _Pictures(self, "retrieval")
         rows = []
         for side in SIDES:
@@ -132,7 +127,7 @@ class Exhibits:
         sides = [side for side in SIDES if self._has(step, side)]
         views = {side: self.bench.views(step, side, "train") for side in sides}
         common = sorted(set.intersection(*(set(each.decoded.keys) for each in views.values())))
-        chosen = [common[at] for at in np.unique(np.linspace(0, len(common) - 1, PAIRS).round().astype(int))]
+        chosen = [common[at] for at in evenly(len(common), PAIRS)]
         pictures = _Pictures(self, "seen")
         rows = [
             {
@@ -165,7 +160,7 @@ class Exhibits:
         _, first = np.unique(source.decoded.names[at_source], return_index=True)  # five sketches of a photo are one
         _, alone = np.unique(target.decoded.names[at_target[first]], return_index=True)
         first = np.sort(first[alone])
-        chosen = first[np.linspace(0, len(first) - 1, min(LOOKED_AT, len(first))).round().astype(np.int64)]
+        chosen = first[evenly(len(first), LOOKED_AT)]
         place = self.bench.resolved.places["distill"]
         far = []
         for side, views, at in (("source", source, at_source), ("target", target, at_target)):
@@ -177,7 +172,7 @@ class Exhibits:
         write_json(self._place / "pairing.json", {**about, "kind": place.loader.pairs, **tested})
 
     @property
-    def _place(self) -> Any:
+    def _place(self) -> Path:
         return self.folder.path / "report"
 
 

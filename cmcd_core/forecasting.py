@@ -10,16 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .data.decoded import decode_views
+from .data.arrays import evenly
+from .data.decoded import decode_views, tell_left_out
 from .data.views import Views
 from .errors import ConfigError, DataError
 from .grammar import parse_labels
-from .interfaces.encoder import Encoder
+from .interfaces.encoder import pooled
 from .interfaces.loader import Sample
 from .served import classes_of, served_tasks
 from .theory.distance import linear_cka
 from .theory.forecast import features
-from .theory.samples import Floats
+from .theory.samples import Floats, unit
 from .workbench import Side, Workbench, frozen, on_error
 
 MOST = 400
@@ -82,10 +83,12 @@ def prospect(bench: Workbench, classes: int | None = None) -> Prospect:
     pairs = [sample for sample in bench.samples("distill", "train") if both <= sample.views.keys()]
     if len(pairs) < LEAST:
         raise DataError(f"{bench.resolved.main.name}: {len(pairs)} training pairs, and a forecast needs {LEAST}")
-    chosen = [pairs[at] for at in np.linspace(0, len(pairs) - 1, min(MOST, len(pairs))).round().astype(int)]
+    chosen = [pairs[at] for at in evenly(len(pairs), MOST)]
     first, second = _views(bench, "source", chosen), _views(bench, "target", chosen)
     _, at_first, at_second = np.intersect1d(first.decoded.rows, second.decoded.rows, return_indices=True)
-    a = torch.cat([_standard(_pooled(frozen(bench, teacher), first, at_first)) for teacher in bench.teachers], dim=1)
+    a = torch.cat(
+        [_standard(pooled(frozen(bench, teacher), first.chunks(rows=at_first))) for teacher in bench.teachers], dim=1
+    )
     b = torch.cat([_plain(batch) for batch in second.chunks(rows=at_second)])
     return Prospect(len(pairs), len(a), classes, *statistics(a.numpy(), b.numpy()))
 
@@ -115,15 +118,11 @@ def _views(bench: Workbench, side: Side, samples: Sequence[Sample]) -> Views:
     """One side of some pairs alone: the rest need not be decoded."""
     place = bench.resolved.places["distill"]
     bound, size = bench.bound(place, side), bench.source_size if side == "source" else bench.size
-    skip = on_error(place.part)
-    title = f"decode {bound.name}"
-    decoded = decode_views(samples, bound, size, on_error=skip, progress=bench.progress, title=title)
+    decoded = decode_views(
+        samples, bound, size, on_error=on_error(place.part), progress=bench.progress, title=f"decode {bound.name}"
+    )
+    tell_left_out(decoded.skipped, f"{bound.name} views", bench.note)
     return Views(decoded, bound, size, bench.fabric.device)
-
-
-@torch.inference_mode()
-def _pooled(encoder: Encoder, views: Views, rows: np.ndarray) -> Tensor:
-    return torch.cat([encoder(batch).pooled.float().cpu() for batch in views.chunks(rows=rows)])
 
 
 def statistics(a: Floats, b: Floats) -> tuple[float, float, float]:
@@ -161,7 +160,7 @@ def statistics(a: Floats, b: Floats) -> tuple[float, float, float]:
 
 def _ranks(guess: Floats, truth: Floats) -> Floats:
     """(n,) share of the other rows of truth that are less like the guess than its own."""
-    likeness = _unit(guess) @ _unit(truth).T
+    likeness = unit(guess) @ unit(truth).T
     own = np.diag(likeness)[:, None]
     others = (likeness < own) + 0.5 * (likeness == own)
     return np.asarray((others.sum(1) - 0.5) / max(1, len(truth) - 1))
@@ -171,10 +170,6 @@ def _kernel(b: Floats) -> Floats:
     lengths = np.square(b).sum(1)
     squares = np.maximum(0, lengths[:, None] + lengths[None] - 2 * b @ b.T)
     return np.asarray(np.exp(-squares / max(float(np.median(squares)), 1e-9)))
-
-
-def _unit(x: Floats) -> Floats:
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))
 
 
 def _standard(x: Tensor) -> Tensor:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import load_file
 
 from .catalog import Catalog
 from .data.labels import label_subset
 from .errors import ConfigError, DataError
+from .heads import task_of
+from .interfaces.encoder import pooled
 from .latents import common_space, held_out_split
 from .opened import OpenedRun, open_run
 from .progress import Progress
@@ -43,14 +44,10 @@ def head_bound(path: Path, catalog: Catalog, *, labels: str | None, confidence: 
     opened = open_run(path, catalog, steps=("distill", "evaluate"), progress=progress)
     place, entry = _evaluation(opened, labels)
     bench = opened.bench
-    chosen, task = next((c, t) for c, t in bench.tasks() if c.name == entry["task"])
-    train = task_splits(bench, "target", chosen, task).train
+    train = task_splits(bench, "target", *task_of(opened.folder, entry, catalog)).train
     rows = label_subset(train.strata, entry["labels"], draw=0, seed=bench.seed)
     state = load_file(place / "head.safetensors")
-    with torch.inference_mode():
-        x = torch.cat(
-            [opened.target(batch).pooled.float().cpu() for batch in train.views.chunks(rows=train.rows[rows])]
-        )
+    x = pooled(opened.target, train.views.chunks(rows=train.rows[rows]))
     x = (x - state["mean0"]) / state["std0"]
     longest = float(x.norm(dim=1).max()) or 1.0
     found = generalisation_bound(

@@ -9,16 +9,16 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import nn
 
+from .built import built_task
 from .catalog import Catalog
 from .data.digest import weights_digest
 from .encoders import load_encoder
-from .errors import CmcdError, ConfigError, PluginError
+from .errors import CmcdError, ConfigError
 from .interfaces.encoder import Encoder
 from .interfaces.task import Task
-from .resolve import chosen_task
+from .resolve import Chosen, chosen_task
 from .run_folder import RunFolder
 from .stages.evaluate import Standardised
-from .workbench import build
 
 Found = tuple[Path, dict[str, Any]]
 """An evaluation's folder, and its evaluation.json."""
@@ -101,17 +101,15 @@ def folder_of_encoder(folder: RunFolder, path: Path, entry: Mapping[str, Any]) -
     )
 
 
-def task_of(folder: RunFolder, entry: Mapping[str, Any], catalog: Catalog) -> Task:
+def task_of(folder: RunFolder, entry: Mapping[str, Any], catalog: Catalog) -> tuple[Chosen, Task]:
     """The task as it was when the head was made; runs from before it was recorded: as the run is configured."""
     identity = entry.get("task_identity")
     if identity is None:
         tables = folder.read_config().get("task", {})
         identity = {"name": entry["task"], "options": tables.get(entry["task"], {})}
     name = f"{identity['plugin']}:{identity['name']}" if "plugin" in identity else identity["name"]
-    made = build(chosen_task(catalog, name, identity["options"]))
-    if not isinstance(made, Task):
-        raise PluginError(f"task {name!r} built a {type(made).__name__}, expected a Task")
-    return made
+    chosen = chosen_task(catalog, name, identity["options"])
+    return chosen, built_task(chosen)
 
 
 def load_head(

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .data.arrays import evenly
 from .errors import DataError
-from .interfaces.encoder import Encoder, Features
+from .interfaces.encoder import Encoder, Features, pooled
 from .interfaces.loader import Split
 from .interfaces.objective import Objective
 from .run_folder import RunFolder
@@ -68,16 +69,15 @@ def _pairs(bench: Workbench, split: Split, most: int) -> tuple[np.ndarray, np.nd
     _, at_first, at_second = np.intersect1d(first.decoded.rows, second.decoded.rows, return_indices=True)
     if len(at_first) < LEAST:
         raise DataError(f"the {split} split has {len(at_first)} pairs, and distances need at least {LEAST}")
-    chosen = np.linspace(0, len(at_first) - 1, min(most, len(at_first))).round().astype(np.int64)
+    chosen = evenly(len(at_first), most)
     samples, rows = bench.samples("distill", split), first.decoded.rows[at_first[chosen]]
     return at_first[chosen], at_second[chosen], tuple(samples[row].key for row in rows.tolist())
 
 
-@torch.inference_mode()
 def _features(bench: Workbench, side: Side, split: Split, encoder: Encoder, rows: np.ndarray) -> Tensor:
     """(n, D) float32 on the CPU."""
     views = bench.views("distill", side, split)
-    return torch.cat([encoder(batch).pooled.float().cpu() for batch in views.chunks(rows=rows)])
+    return pooled(encoder, views.chunks(rows=rows))
 
 
 def common_space(

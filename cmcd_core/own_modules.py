@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from .built import built_objective
 from .catalog import load
 from .config import RunSection
 from .data.digest import digest, weights_digest
@@ -28,7 +29,7 @@ from .run_folder import LOCK, RunFolder, new_run_folder
 from .settled import refuse_another
 from .stages.distill import Recipe, WeightedSum, teach
 from .stages.training import Session, shuffled_batches
-from .workbench import build, make_fabric, widths
+from .workbench import make_fabric, widths
 
 
 def distill(
@@ -197,7 +198,7 @@ def _objective(
     for term in wanted:
         chosen = chosen_objective(catalog, term, options.get(term.key, {}))
         with seeded(seed):
-            terms.append((term.weight, term.key, build(chosen, widths(source, target))))
+            terms.append((term.weight, term.key, built_objective(chosen, widths(source, target))))
         parts.append({"weight": term.weight, "key": term.key, **chosen.identity})
     return WeightedSum(terms), parts
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .data.arrays import evenly
 from .data.decoded import decode_one
-from .errors import DataError
+from .errors import CmcdError, DataError, printable
 from .files import write_json, write_text
 from .interfaces.loader import Sample
 from .report.compare_plot import compare_plot, of_the_target
@@ -25,6 +26,21 @@ SIDE = 128
 """Pixels of a picture on a sheet."""
 CURVE = "label-efficiency"
 COLUMNS = ("task", "data", "encoder", "protocol", "labels", "n_train", "metric", "mean", "low", "high", "draws")
+
+
+def show_safely(what: str, show: Callable[[], None], note: Callable[[str], None]) -> None:
+    """Show something of a result that is there: a fault of it, of a plugin's picture() say, is told and no more.
+
+    Raises:
+        OSError: The disk refuses it.
+    """
+    try:
+        show()
+    except OSError:
+        raise
+    except Exception as error:
+        reason = error.message if isinstance(error, CmcdError) else f"{type(error).__name__}: {error}"
+        note(f"the report will not show {what}: {printable(reason)}")
 
 
 def draw_predictions(bench: Workbench, folder: Path) -> None:
@@ -41,7 +57,7 @@ def draw_predictions(bench: Workbench, folder: Path) -> None:
         confusion_matrix(found["target"], found["class"], classes, folder / "confusion.png")
         _mistakes(bench, samples, found, classes, folder / "mistakes.png")
     elif "mask" in found and classes:
-        chosen = np.linspace(0, len(found["key"]) - 1, min(MASKS, len(found["key"]))).round().astype(int)
+        chosen = evenly(len(found["key"]), MASKS)
         shown = [
             Shown(key, _pictures(bench, samples[key]), truth=found["target"][row], predicted=found["mask"][row])
             for row, key in ((int(row), str(found["key"][row])) for row in chosen)

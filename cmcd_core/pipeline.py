@@ -224,7 +224,7 @@ def default_folder(resolved: Resolved) -> Path:
 
 def _same_configuration(folder: RunFolder, resolved: Resolved, free: tuple[str, ...]) -> None:
     there, here = folder.read_config(), resolved.config.to_mapping()
-    if resolved.steps == ("evaluate",):  # baselines come and go, and their objectives' options with them
+    if "evaluate." in free:  # baselines come and go, and their objectives' options with them
         named = {"expression", *(term.key for term in resolved.config.objective.terms)}
         for values in (there, here):
             values["objective"] = {key: table for key, table in values.get("objective", {}).items() if key in named}

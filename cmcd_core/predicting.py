@@ -23,7 +23,7 @@ from .interfaces.task import Task
 from .progress import Progress
 from .reading import Reader, reader_at
 from .run_folder import RunFolder
-from .stages.evaluate import Frozen, parts_of
+from .stages.evaluate import CachedFeatures, parts_of
 
 LARGEST = 1024
 """Masks are computed at a picture's own size up to so many pixels a side; larger ones are enlarged from there."""
@@ -49,7 +49,7 @@ class Predictor:
     def output(self, features: Features) -> Tensor:
         """What the head makes of features; one that was solved on cached parts is given those parts."""
         if self.entry["protocol"] == "linear":
-            features = Frozen(parts_of(features, self.task)).features()
+            features = CachedFeatures(parts_of(features, self.task)).features()
         output: Tensor = self.head(features)
         return output
 
@@ -168,7 +168,7 @@ def open_predictor(
             "Take one with --protocol linear or finetune: `cmcd evaluate RUN --protocol linear`.",
         )
     reader = reader_at(folder_of_encoder(folder, path, entry), folder, catalog)
-    made = task_of(folder, entry, catalog)
+    _, made = task_of(folder, entry, catalog)
     classes = tuple(json.loads((path / "classes.json").read_text(encoding="utf-8"))) or None
     head = load_head(path, entry, made, reader.encoder, classes).to(reader.device)
     return Predictor(int(path.name), entry, reader, made, head, classes)

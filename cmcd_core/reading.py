@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
+from .built import bind
 from .catalog import Catalog, load
 from .config import STEPS, DataConfig, RunConfig, RunSection
-from .data.decoded import BoundModality, decode_views
+from .data.decoded import BoundModality, decode_views, tell_left_out
 from .data.loose import Batch, Item, ready
 from .data.views import Views
 from .encoders import fixed_size, load_encoder
@@ -22,7 +22,7 @@ from .interfaces.loader import Sample, Split
 from .progress import Progress
 from .resolve import modality_of_data, open_data
 from .run_folder import RunFolder
-from .workbench import Side, bind, make_fabric, on_error
+from .workbench import Side, make_fabric, on_error
 
 DEFAULT_SIZE = 224
 """Of an encoder that says nothing of its size, as timm's own."""
@@ -96,8 +96,7 @@ class Reader:
         decoded = decode_views(
             split.samples, split.bound, self.size, on_error=split.on_error, progress=progress, title=title
         )
-        for message in decoded.skipped:
-            progress.note(f"left out: {message}")
+        tell_left_out(decoded.skipped, f"{split.bound.name} views", progress.note)
         return Views(decoded, split.bound, self.size, self.device)
 
     def _own_data(self) -> DataConfig:
@@ -170,9 +169,3 @@ def reader_at(folder: Path, run: RunFolder | None, catalog: Catalog) -> Reader:
     size = int(card.get("size") or fixed_size(encoder) or DEFAULT_SIZE)
     placed: Encoder = encoder.to(device).requires_grad_(False)
     return Reader(folder, run, placed, bound, size, device, catalog)
-
-
-@torch.inference_mode()
-def pooled(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
-    """(N, D) features of all batches, float32 on the CPU."""
-    return torch.cat([encoder(batch).pooled.float().cpu() for batch in batches])

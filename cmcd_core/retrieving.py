@@ -14,13 +14,13 @@ from torch import Tensor
 from .catalog import Catalog, load
 from .data.decoded import BoundModality, decode_one
 from .data.loose import Input, Item, items_in
-from .embedding import embed_split
+from .embedding import embed_split, features_of
 from .errors import ConfigError, DataError
 from .interfaces.loader import Sample, Split
 from .latents import in_one_space
 from .opened import OpenedRun, open_run
 from .progress import Progress
-from .reading import Reader, SplitViews, open_reader, pooled
+from .reading import Reader, SplitViews, open_reader
 from .report.pictures import Shown, retrieval_sheet
 from .workbench import Side
 
@@ -98,7 +98,7 @@ def retrieve(
     asking, answering = open_reader(path, side, catalog), open_reader(path, OTHER[side], catalog)
     there = answering.split(data, split)
     items, bound = _queries(queries, asking, data, split)
-    asked, keys = _features(asking, items, bound, progress)
+    keys, asked = features_of(asking, items, progress, bound)
     gallery = embed_split(answering, data, split, progress)
     both = (asked, torch.from_numpy(gallery.features))
     a, b, space = _together(opened, both if side == "source" else both[::-1])
@@ -132,17 +132,6 @@ def _queries(
     if len(words) < len(several):
         raise ConfigError("some queries are files and some are keys of samples", "Ask for them one after the other.")
     return there.items(samples[word] for word in words), there.bound
-
-
-def _features(
-    reader: Reader, items: Sequence[Item], bound: BoundModality, progress: Progress
-) -> tuple[Tensor, tuple[str, ...]]:
-    keys: list[str] = []
-    parts = []
-    for batch in reader.batches(items, progress.note, bound):
-        keys += batch.keys
-        parts.append(pooled(reader.encoder, [batch.pixels]))
-    return torch.cat(parts), tuple(keys)
 
 
 def _together(opened: OpenedRun, both: Sequence[Tensor]) -> tuple[Tensor, Tensor, str]:

@@ -5,28 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .config import Step
 from .data.decoded import decode_one
-from .data.targets import readable
+from .data.targets import read_target
 from .errors import DataError
-from .interfaces.loader import Split
+from .interfaces.loader import SPLITS, Split
 from .interfaces.task import Task
 from .resolve import Chosen
 from .stages.labelled import Labelled, Splits, labelled
 from .stages.scoring import check_metrics
 from .workbench import Side, Workbench
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-EVALUATE: Step = "evaluate"
 PROPORTIONS = 0.05
 """Sides that were rounded after a scaling may differ by so much."""
 
 
 def unserved(bench: Workbench, task: Task, side: Side = "target") -> DataError | None:
     """Why the data of step 3 cannot serve a task; None where they can."""
-    place, bound = bench.resolved.places[EVALUATE], bench.bound(bench.resolved.places[EVALUATE], side)
+    place, bound = bench.resolved.places["evaluate"], bench.bound(bench.resolved.places["evaluate"], side)
     for split in SPLITS:
-        samples = bench.samples(EVALUATE, split)
+        samples = bench.samples("evaluate", split)
         if not any(task.target_name in sample.targets for sample in samples):
             return DataError(
                 f"no sample of the {split} split has a {task.target_name!r}",
@@ -59,7 +56,7 @@ def served_tasks(bench: Workbench) -> Iterator[tuple[Chosen, Task]]:
     labelled_too = not named and any(error is None and not task.spatial for _, task, error in tasks)
     for chosen, task, error in tasks:
         if error is not None and named:
-            where = bench.resolved.places[EVALUATE].name
+            where = bench.resolved.places["evaluate"].name
             raise DataError(f"--task {chosen.name}: {error.message} ({where})", error.hint)
         if error is not None:
             bench.note(f"step 3 skipped for {chosen.name}: {error.message}")
@@ -85,8 +82,8 @@ def check_tasks(bench: Workbench) -> None:
 
 def _check_proportions(bench: Workbench, task: Task, split: Split, part: Labelled) -> None:
     """A mask may be larger or smaller than its view, but not of another form. The first of a split is looked at."""
-    sample = bench.samples(EVALUATE, split)[int(part.views.decoded.rows[part.rows[0]])]
-    bound = bench.bound(bench.resolved.places[EVALUATE], "target")
+    sample = bench.samples("evaluate", split)[int(part.views.decoded.rows[part.rows[0]])]
+    bound = bench.bound(bench.resolved.places["evaluate"], "target")
     height, width = decode_one(sample.key, sample.views[bound.name], bound).shape[-2:]
     rows, columns = part.targets.own(0).shape[-2:]
     if abs(rows * width / (columns * height) - 1) > PROPORTIONS:
@@ -114,17 +111,17 @@ def _read_splits(bench: Workbench, side: Side, chosen: Chosen, task: Task) -> Sp
     classes = classes_of(bench, task)
 
     def part(split: Split) -> Labelled:
-        views = bench.views(EVALUATE, side, split)
-        return labelled(bench.samples(EVALUATE, split), views, task, classes, chosen.identity)
+        views = bench.views("evaluate", side, split)
+        return labelled(bench.samples("evaluate", split), views, task, classes, chosen.identity)
 
     return Splits(part("train"), part("val"), part("test"), tuple(classes) if classes else None)
 
 
 def classes_of(bench: Workbench, task: Task) -> Sequence[str] | None:
     """A task's classes: those that the data set names, else those that are found in it."""
-    return bench.resolved.places[EVALUATE].loader.classes.get(task.target_name) or task.find_classes(
-        readable(task, sample.key, sample.targets[task.target_name])
+    return bench.resolved.places["evaluate"].loader.classes.get(task.target_name) or task.find_classes(
+        read_target(task, sample.key, sample.targets[task.target_name])
         for split in SPLITS
-        for sample in bench.samples(EVALUATE, split)
+        for sample in bench.samples("evaluate", split)
         if task.target_name in sample.targets
     )

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 
 from .alignment import require_alignment
 from .baselines import baseline_encoders
-from .config import STEPS
+from .config import STEPS, Step
 from .data.digest import digest, weights_digest
 from .encoders import load_encoder
 from .errors import ConfigError, printable
@@ -22,20 +22,19 @@ from .evaluation import Evaluation, comparisons, entries_of
 from .exhibits import Exhibits
 from .files import write_json
 from .interfaces.encoder import Encoder
+from .interfaces.loader import SPLITS
 from .interfaces.side_by_side import SideBySide
 from .latents import BeforeAndAfter, before_and_after, distance_entry
 from .pictures import draw_curve
-from .plugin import Widths
+from .pretraining import Pretraining, pretrained
 from .processes import first, led
 from .progress import Progress
 from .report.page import write_report
 from .resolve import Resolved
 from .result import SCHEMA, Result, environment
 from .run_folder import RunFolder
-from .served import SPLITS, check_tasks
+from .served import check_tasks
 from .settled import settle, settled
-from .stages import pretrain as step_one
-from .stages.training import Session
 from .teaching import Lesson, distilled, has_own_source_rows, student, whole_pictures
 from .workbench import Workbench, card, frozen, make_fabric, pinned
 
@@ -96,7 +95,7 @@ class Steps:
         rivals: dict[str, Encoder] = {}
         if "evaluate" in steps:
             with self.timed("baselines"):
-                rivals, trained = baseline_encoders(bench, self.folder, source)
+                rivals, trained = baseline_encoders(bench, self.folder, source, extend=self.extend)
             self.found["baselines"] = {**before.get("baselines", {}), **trained}
 
         def measured() -> Result:
@@ -168,28 +167,25 @@ class Steps:
 
     def source(self, bench: Workbench) -> tuple[Encoder, dict[str, Any]]:
         """Step 1: the frozen source encoder, teachers from elsewhere or pretrained here."""
-        config, where = self.resolved.config.pretrain, self.folder.path / "source"
+        config = self.resolved.config.pretrain
         if config.teacher:
             return self.teacher(bench)
         views = bench.views("pretrain", "source", "train")
-        epochs = config.epochs_for(len(views), self.resolved.config.distill.epochs)
         seed, bound = bench.seed_for("pretrain"), bench.bound(self.resolved.places["pretrain"], "source")
         recipe = config.model_dump(mode="json", exclude={"data", "epochs"})
-        inputs = digest([recipe, seed, bound.identity, views.decoded.digest])
-        if record := settled(
-            bench.fabric, self.folder, "pretrain", "step 1", inputs, self.progress, epochs, extend=self.extend
-        ):
-            return frozen(bench, load_encoder(where)), record["summary"]
-        assert self.resolved.contrast is not None
-        encoder = bench.encoder(bench.source, config.architecture, config.model_args, seed, bench.source_size)
-        width = Widths(source=step_one.HEAD_WIDTH, target=step_one.HEAD_WIDTH)
-        contrast = bench.objective(self.resolved.contrast, width, seed)
-        session = Session.within(self.folder, "pretrain", inputs, self.progress, bench.fabric)
-        history = step_one.pretrain(bench.fabric, encoder, contrast, views, config, epochs, seed=seed, session=session)
-        summary = {"epochs": epochs, "loss": history.last, "samples": len(views)}
-        record = {"epochs": epochs, "summary": summary}
-        settle(bench.fabric, self.folder, "pretrain", inputs, record, lambda: encoder.save(where))
-        return frozen(bench, encoder), summary
+        network = (bench.source, config.architecture, config.model_args, seed, bench.source_size)
+        asked = Pretraining(
+            stage="pretrain",
+            title="step 1",
+            shown="1 pretrain source",
+            where="source",
+            views=views,
+            epochs=config.epochs_for(len(views), self.resolved.config.distill.epochs),
+            seed=seed,
+            inputs=digest([recipe, seed, bound.identity, views.decoded.digest]),
+            network=lambda: bench.encoder(*network),
+        )
+        return pretrained(bench, self.folder, asked, extend=self.extend)
 
     def teacher(self, bench: Workbench) -> tuple[Encoder, dict[str, Any]]:
         """Instead of step 1: ``--teacher``; several stand side by side, standardised on the training views."""
@@ -205,7 +201,8 @@ class Steps:
             for number, member in enumerate(bench.teachers):
                 member.card = {**about, "teacher": names[number]}
             with first(bench.fabric):
-                features = [whole_pictures(bench, "distill", member) for member in bench.teachers]
+                step: Step = "distill" if "distill" in self.resolved.steps else "pretrain"
+                features = [whole_pictures(bench, step, member) for member in bench.teachers]
             pooled = torch.cat(features, dim=1)
             teacher = SideBySide(bench.teachers, pooled.mean(0), pooled.std(0) + 1e-6)
         teacher.card = about

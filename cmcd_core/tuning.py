@@ -48,16 +48,23 @@ def tuned(
         direction="maximize",
         study_name="tuning",
         storage=JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
-        sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=max(3, trials // 3)),
         load_if_exists=True,
     )
+    # Seeded by what is done: a search that goes on would draw its first points again.
+    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), n_startup_trials=max(3, trials // 3))
     space = search_space(config)
     if not study.trials:
         study.enqueue_trial({key: default for key, (default, _, _) in space.items()})
 
+    failed: list[str] = []
+
     def score(trial: optuna.Trial) -> float:
         picked = {key: trial.suggest_float(key, low, high, log=True) for key, (_, low, high) in space.items()}
-        return _trial(config, picked, folder / f"trial-{trial.number}")
+        try:
+            return _trial(config, picked, folder / f"trial-{trial.number}")
+        except Exception as error:
+            failed.append(f"trial {trial.number}: {error}")
+            raise
 
     finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL)
     left = trials - sum(trial.state in finished for trial in study.trials)
@@ -67,7 +74,8 @@ def tuned(
             advance(1, "")
     complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     if not complete:
-        raise CmcdError(f"tuning {name}: no trial succeeded")
+        why = failed[0] if failed else "all failed when they were run before"
+        raise CmcdError(f"tuning {name}: no trial succeeded ({why})")
     best = study.best_trial
     progress.note(f"tuned {name} on val: {best.value:.3f} with {_words(best.params)} (of {len(complete)} trials)")
     return applied(config, best.params), {"val": best.value, "trials": len(complete), **best.params}

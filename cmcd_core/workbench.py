@@ -12,16 +12,16 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
+from .built import bind, built_objective, built_task, guarded
 from .choices import choose
 from .config import DEFAULT_SIZES, RunSection, Step
-from .data.decoded import BoundModality, decode_first, decode_views
+from .data.decoded import BoundModality, decode_first, decode_views, tell_left_out
 from .data.seeds import seeded
 from .data.views import Views
 from .encoders import fixed_size, load_teacher
-from .errors import CmcdError, ConfigError, PluginError
+from .errors import ConfigError, PluginError
 from .interfaces.encoder import Encoder
 from .interfaces.loader import Sample, Split
-from .interfaces.modality import Modality
 from .interfaces.objective import Objective
 from .interfaces.task import Task
 from .plugin import LoaderOptions, Widths
@@ -32,8 +32,6 @@ from .stages.labelled import Splits
 from .started import wanted
 
 TEACHER_SIZE = 128
-LISTED = 20
-"""Files that were left out are named up to so many a split."""
 Side = Literal["source", "target"]
 
 
@@ -181,7 +179,7 @@ class Workbench:
         """
         if (place, side) not in self._bound:
             self._bound[place, side] = made = bind(getattr(place, side))
-            first = self._bound.setdefault((self.resolved.main, side), bind(getattr(self.resolved.main, side)))
+            first = self.bound(self.resolved.main, side)
             if made.modality.channels != first.modality.channels:
                 raise ConfigError(
                     f"{side} {made.name}: {place.name} gives {made.modality.channels} channels, and "
@@ -203,10 +201,7 @@ class Workbench:
                 progress=self.progress,
                 title=f"decode {bound.name}, {split}",
             )
-            for message in decoded.skipped[:LISTED]:
-                self.note(f"left out: {message}")
-            if len(decoded.skipped) > LISTED:
-                self.note(f"left out: {len(decoded.skipped)} {bound.name} views of {split} in all")
+            tell_left_out(decoded.skipped, f"{bound.name} views of {split}", self.note)
             self._views[place, side, split] = Views(decoded, bound, size, self.fabric.device)
         return self._views[place, side, split]
 
@@ -227,20 +222,11 @@ class Workbench:
     def objective(self, chosen: Chosen, widths: Widths, seed: int) -> Objective:
         """One objective, its heads' weights from ``seed``."""
         with seeded(seed):
-            built = build(chosen, widths)
-        if not isinstance(built, Objective):
-            raise PluginError(f"objective {chosen.name!r} built a {type(built).__name__}, expected an Objective")
-        return built
+            return built_objective(chosen, widths)
 
     def tasks(self) -> list[tuple[Chosen, Task]]:
         """Every task of the run, built."""
-        out = []
-        for chosen in self.resolved.tasks:
-            task = build(chosen)
-            if not isinstance(task, Task):
-                raise PluginError(f"task {chosen.name!r} built a {type(task).__name__}, expected a Task")
-            out.append((chosen, task))
-        return out
+        return [(chosen, built_task(chosen)) for chosen in self.resolved.tasks]
 
 
 def on_error(part: Chosen) -> Literal["fail", "skip"]:
@@ -260,34 +246,6 @@ def card(bound: BoundModality) -> dict[str, Any]:
         "version": identity["version"],
         "from_data": list(bound.said),
     }
-
-
-def guarded(what: str, make: Callable[[], Any]) -> Any:
-    """Run a plugin's code; whatever it raises is named as its own."""
-    try:
-        return make()
-    except CmcdError:
-        raise
-    except Exception as error:
-        raise PluginError(f"{what} failed to build: {type(error).__name__}: {error}") from error
-
-
-def build(chosen: Chosen, *arguments: Any) -> Any:
-    """What a descriptor's builder makes of its options."""
-    builder: Callable[..., Any] = chosen.part.build
-    return guarded(f"{chosen.name!r} of plugin {chosen.plugin.name}", lambda: builder(chosen.options, *arguments))
-
-
-def bind(chosen: Chosen) -> BoundModality:
-    """A modality, built.
-
-    Raises:
-        PluginError: Its plugin builds something else, or fails.
-    """
-    modality = build(chosen)
-    if not isinstance(modality, Modality):
-        raise PluginError(f"modality {chosen.name!r} built a {type(modality).__name__}, expected a Modality")
-    return BoundModality(chosen.name, chosen.identity, modality, chosen.said)
 
 
 def frozen(bench: Workbench, encoder: Encoder) -> Encoder:

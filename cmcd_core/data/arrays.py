@@ -1,4 +1,4 @@
-"""Arrays in files, to be filled."""
+"""Arrays in files, to be filled; and which rows of many are looked at."""
 
 from __future__ import annotations
 
@@ -31,3 +31,13 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # others: this file system cannot
                     raise OSError(error.errno, error.strerror, str(path)) from error
     return out
+
+
+def evenly(count: int, most: int) -> np.ndarray:
+    """(n,) int64 positions among ``count``, in order, each once: all, or ``most`` of them from the first to the last.
+
+    Example:
+        >>> evenly(10, 4).tolist(), evenly(3, 4).tolist(), evenly(0, 4).tolist()
+        ([0, 3, 6, 9], [0, 1, 2], [])
+    """
+    return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)

@@ -20,7 +20,7 @@ from ..cache import cached_entry
 from ..errors import ConfigError
 from ..interfaces.encoder import Encoder
 from ..progress import Progress
-from .arrays import new_array
+from .arrays import evenly, new_array
 from .digest import digest, weights_digest
 from .geometry import Geometry, draw_geometry, whole
 from .views import Views
@@ -133,6 +133,8 @@ def feature_bank(
                         dense[view, rows] = cells.half().cpu().numpy()
                     advance(len(rows), "")
         pooled.flush()
+        if dense is not None:
+            dense.flush()
 
     folder = cached_entry("features", address, write)
     maps = np.load(folder / "dense.npy", mmap_mode="c") if grid else None
@@ -145,7 +147,7 @@ def feature_bank(
 def _directions(encoder: Encoder, views: Views, grid: tuple[int, int], dims: int) -> Tensor:
     """(D', dims): the leading eigenvectors of the cells' second moments, over whole pictures."""
     moments = torch.zeros(encoder.dense_dim, encoder.dense_dim, dtype=torch.float64)
-    chosen = np.linspace(0, len(views) - 1, min(PCA_SAMPLES, len(views))).round().astype(np.int64)
+    chosen = evenly(len(views), PCA_SAMPLES)
     for start in range(0, len(chosen), CHUNK):
         features = encoder(views.plain(chosen[start : start + CHUNK]))
         cells = F.adaptive_avg_pool2d(features.dense, grid).double().cpu().permute(0, 2, 3, 1).flatten(0, 2)

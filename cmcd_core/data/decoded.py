@@ -26,6 +26,8 @@ from .digest import digest, list_digest, raw_digest
 from .threads import one_core_each
 
 VERSION = 1
+LISTED = 20
+"""What was left out is named up to so many."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,14 @@ def decode_views(
         address,
         tuple(keys[position] for position in index["kept"]),
     )
+
+
+def tell_left_out(messages: Sequence[str], what: str, note: Callable[[str], None]) -> None:
+    """The user learns of what a loader with ``on_error=skip`` left out: some by name, and how many there are."""
+    for message in messages[:LISTED]:
+        note(f"left out: {message}")
+    if len(messages) > LISTED:
+        note(f"left out: {len(messages)} {what} in all")
 
 
 def decode_one(key: str, raw: Raw, bound: BoundModality) -> Tensor:

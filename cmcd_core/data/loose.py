@@ -13,13 +13,11 @@ from torch import Tensor
 from ..cores import usable_cores
 from ..errors import ConfigError, DataError
 from ..interfaces.loader import Raw
-from .decoded import BoundModality, decode_one, stored_alone
+from .decoded import BoundModality, decode_one, stored_alone, tell_left_out
 from .threads import one_core_each
 from .views import Views
 
 BATCH = 64
-LISTED = 20
-"""Files that were left out are named up to so many."""
 Input = str | Path | bytes | np.ndarray
 """A file, a folder of files, or what a file would hold."""
 
@@ -126,7 +124,4 @@ def ready(
 def _tell(left_out: Sequence[DataError], count: int, modality: str, note: Callable[[str], None]) -> None:
     if left_out and len(left_out) == count:
         raise DataError(f"none of the {count} files can be read as {modality}; the first: {left_out[0].message}")
-    for error in left_out[:LISTED]:
-        note(f"left out: {error.message}")
-    if len(left_out) > LISTED:
-        note(f"left out: {len(left_out)} files in all")
+    tell_left_out([error.message for error in left_out], "files", note)

@@ -44,9 +44,6 @@ class Targets:
     digest: str
     spatial: bool
 
-    def __len__(self) -> int:
-        return len(self.array)
-
     def at(self, positions: np.ndarray) -> Tensor:
         """(n,) positions -> (n, …) targets as they are stored."""
         return torch.as_tensor(self.array[np.asarray(positions)])
@@ -93,7 +90,7 @@ def read_targets(
     def own(position: int) -> Tensor:
         if position in kept:
             return kept[position]
-        target = readable(task, keys[position], values[position], classes)
+        target = read_target(task, keys[position], values[position], classes)
         if len(kept) * target.nbytes < KEPT_BYTES:  # choices on val read the same masks again and again
             kept[position] = target
         return target
@@ -127,7 +124,7 @@ def _known_by(value: Any) -> str:
     return raw_digest(value if isinstance(value, Path | bytes) or callable(value) else np.asarray(value))
 
 
-def readable(task: Task, key: str, value: Any, classes: Sequence[str] | None = None) -> Tensor:
+def read_target(task: Task, key: str, value: Any, classes: Sequence[str] | None = None) -> Tensor:
     """One target; with ``classes``, checked against them.
 
     Raises:

@@ -13,9 +13,11 @@ import torch
 def one_core_each(count: int) -> Iterator[ThreadPoolExecutor]:
     """``count`` threads for work that is spread over them already: torch would start further ones for each."""
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(count, initializer=_compute_alone) as pool:
-        yield pool
-    torch.set_num_threads(threads)  # threads that begin later take the number that was set last
+    try:
+        with ThreadPoolExecutor(count, initializer=_compute_alone) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)  # threads that begin later take the number that was set last
 
 
 def _compute_alone() -> None:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..interfaces.loader import Sample, Split
+from ..interfaces.loader import SPLITS, Sample, Split
 from .finding import Finding, of, warning
 from .look import Looked, Seen
-from .opened import SPLITS, Opened
+from .opened import Opened
 
 NEAR_BITS = 3
 """Of 64 that may differ. With four bands of 16 bits, three changes leave one band whole, so that all are found."""
@@ -69,9 +69,8 @@ def _exact(name: str, places: Sequence[Place]) -> Iterator[Finding]:
     if across:
         text = f"{of(len(across), f'{name} view')} lie in more than one split"
         yield warning("leak", text, "Scores are flattered: keep each in one split.", [_pair(group) for group in across])
-    inside = [group for group in groups.values() if len({place.view.item for place in group}) > 1]
-    inside = [group for group in inside if group not in across]
-    if inside:
+    within = (group for group in groups.values() if len({place.split for place in group}) == 1)
+    if inside := [group for group in within if len({place.view.item for place in group}) > 1]:
         text = f"{of(len(inside), f'{name} file')} have copies in their split, under other names"
         advice = "Pairs that share one file are no negatives of each other, copies are: let them share it."
         yield warning("duplicate", text, advice, [_pair(group) for group in inside])

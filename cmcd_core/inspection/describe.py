@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..interfaces.loader import Sample
+from ..interfaces.loader import SPLITS, Sample
 from ..progress import Progress
 from .check import as_values
 from .look import Looked, Seen, look
-from .opened import SPLITS, Opened
+from .opened import Opened
 from .pairing import pairings
 from .samples import label_of
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +15,11 @@ from torch import Tensor
 from ..cores import usable_cores
 from ..data.decoded import BoundModality, decode_one
 from ..data.digest import raw_digest
+from ..data.threads import one_core_each
 from ..errors import CmcdError
-from ..interfaces.loader import Raw, Sample, Split
+from ..interfaces.loader import SPLITS, Raw, Sample, Split
 from ..progress import Advance, Progress
-from .opened import SPLITS, Opened
+from .opened import Opened
 
 SMALL = 64
 THUMB = 16
@@ -106,7 +106,7 @@ def _look_at(samples: Sequence[Sample], bound: BoundModality, advance: Advance) 
             known[item] = seen
         return known[item]
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with one_core_each(usable_cores()) as pool:
         for start in range(0, len(samples), AHEAD):
             block = samples[start : start + AHEAD]
             found += pool.map(one, block)

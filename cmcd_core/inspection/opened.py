@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..built import bind, built_task
 from ..catalog import Catalog
 from ..config import DataConfig
 from ..data.decoded import BoundModality
 from ..errors import CmcdError, DataError, PluginError
 from ..grammar import parse_data
-from ..interfaces.loader import PairedLoader, Split
-from ..interfaces.modality import Modality
+from ..interfaces.loader import PairedLoader
 from ..interfaces.task import Task
 from ..plugin import LoaderOptions
 from ..resolve import Chosen, modality_of_data, open_data
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -84,10 +82,7 @@ def _modalities(catalog: Catalog, loader: PairedLoader) -> tuple[dict[str, Bound
         except PluginError as error:
             unknown[name] = error.message
             continue
-        modality = _built(chosen)
-        if not isinstance(modality, Modality):
-            raise PluginError(f"modality {name!r} built a {type(modality).__name__}, expected a Modality")
-        bound[name] = BoundModality(chosen.name, chosen.identity, modality, chosen.said)
+        bound[name] = bind(chosen)
     return bound, unknown
 
 
@@ -95,19 +90,6 @@ def _tasks(catalog: Catalog) -> dict[str, Task]:
     """The first task of each target, with its default options."""
     found: dict[str, Task] = {}
     for plugin, part in catalog.all("task"):
-        task = _built(Chosen(plugin, part, part.options()))
-        if isinstance(task, Task):
-            found.setdefault(task.target_name, task)
+        task = built_task(Chosen(plugin, part, part.options()))
+        found.setdefault(task.target_name, task)
     return found
-
-
-def _built(chosen: Chosen) -> Any:
-    builder: Any = chosen.part.build
-    try:
-        return builder(chosen.options)
-    except CmcdError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"{chosen.name!r} of plugin {chosen.plugin.name} failed to build: {type(error).__name__}: {error}"
-        ) from error

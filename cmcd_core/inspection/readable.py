@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..interfaces.loader import SPLITS
 from .finding import Finding, of, problem, warning
 from .look import Looked, Seen
-from .opened import SPLITS, Opened, skips
+from .opened import Opened, skips
 
 DARK = 0.1
 """A picture's largest value below which all of a set's pictures are taken for something else, such as class ids."""

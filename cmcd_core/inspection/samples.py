@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from ..data.targets import readable
+from ..data.targets import read_target
 from ..errors import CmcdError
-from ..interfaces.loader import Sample, Split
+from ..interfaces.loader import SPLITS, Sample, Split
 from ..interfaces.task import Task
 from .finding import Finding, of, problem, warning
 from .look import Looked
-from .opened import SPLITS, Opened
+from .opened import Opened
 
 
 def keys_and_weights(looked: Looked) -> Iterator[Finding]:
@@ -44,18 +43,9 @@ def targets(opened: Opened, looked: Looked) -> Iterator[Finding]:
 def _refused(samples: Sequence[Sample], name: str, task: Task, classes: Sequence[str] | None) -> Iterator[CmcdError]:
     for sample in samples:
         try:
-            target = readable(task, sample.key, sample.targets[name], classes)
-            _in_range(sample.key, target, classes, spatial=task.spatial)
+            read_target(task, sample.key, sample.targets[name], classes)
         except CmcdError as error:
             yield error
-
-
-def _in_range(key: str, target: Any, classes: Sequence[str] | None, *, spatial: bool) -> None:
-    """A class id has a name; masks are checked by their task, which knows what it ignores."""
-    if classes and not spatial and target.ndim == 0 and not target.is_floating_point() and int(target) >= len(classes):
-        raise CmcdError(
-            f"sample {key!r}: class {int(target)}, but there are {len(classes)} classes", "Ids count from 0."
-        )
 
 
 def aligned_sizes(opened: Opened, looked: Looked) -> Iterator[Finding]:

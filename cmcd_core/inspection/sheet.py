@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..data.decoded import BoundModality, decode_one
-from ..data.targets import readable
+from ..data.targets import read_target
 from ..errors import CmcdError
 from ..files import replacing
 from ..interfaces.loader import Sample
@@ -40,7 +40,7 @@ def write_sheet(opened: Opened, looked: Looked, path: Path) -> None:
     masks = sorted(name for name, task in opened.tasks.items() if task.spatial and _any_has(samples, name))
     across = max(1, min(ACROSS, len(samples)))
     down = max(1, -(-len(samples) // across))
-    wide = len(opened.modalities) + len(masks)
+    wide = max(1, len(opened.modalities) + len(masks))
     figure = Figure(figsize=(across * (1.1 * wide + 0.3), 1.5 * down + 0.6), layout="constrained")
     figure.suptitle(f"{opened.name}, train: {' | '.join([*opened.modalities, *masks])}", fontsize=9, parse_math=False)
     fields = list(np.ravel(figure.subplots(down, across, squeeze=False)))
@@ -76,7 +76,7 @@ def _any_has(samples: Sequence[Sample], target: str) -> bool:
 def strip(opened: Opened, sample: Sample, masks: Sequence[str]) -> np.ndarray:
     """(SIDE, width, 3) uint8: one sample's pictures side by side."""
     tiles = []
-    for picture in _pictures(opened, sample, masks):
+    for picture in list(_pictures(opened, sample, masks)) or [None]:
         tiles += [tile(picture), np.full((SIDE, GAP, 3), 255, np.uint8)]
     return np.hstack(tiles[:-1])
 
@@ -93,7 +93,7 @@ def _view(sample: Sample, name: str, bound: BoundModality) -> np.ndarray | None:
         return None
     try:
         return bound.modality.picture(decode_one(sample.key, sample.views[name], bound))
-    except CmcdError:
+    except Exception:  # of a plugin's picture() too: the sheet shows that field crossed out
         return None
 
 
@@ -102,7 +102,7 @@ def _mask(sample: Sample, task: Task, classes: int) -> np.ndarray | None:
     if task.target_name not in sample.targets:
         return None
     try:
-        ids = readable(task, sample.key, sample.targets[task.target_name]).numpy()
+        ids = read_target(task, sample.key, sample.targets[task.target_name]).numpy()
     except CmcdError:
         return None
     highest = max(classes - 1, int(ids[ids != IGNORED].max(initial=1)), 1)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..files import write_json, write_tensors
@@ -85,3 +87,9 @@ def write_encoder(folder: Path, config: dict[str, Any], state: dict[str, Tensor]
     write_tensors(folder / "model.safetensors", state)
     write_json(folder / "config.json", config)
     return folder
+
+
+@torch.inference_mode()
+def pooled(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
+    """(N, D) features of all batches as the encoder pools them, float32 on the CPU."""
+    return torch.cat([encoder(batch).pooled.float().cpu() for batch in batches])

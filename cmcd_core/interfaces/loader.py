@@ -12,6 +12,7 @@ import numpy as np
 
 Raw = Path | bytes | np.ndarray | Callable[[], bytes]
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ class TimmEncoder(Encoder):
         architecture: Name of a timm model; None is a slim residual net for small data.
         in_chans: Input channels.
         weights: None (random), ``"pretrained"`` (timm's, from the hub), or a .safetensors file with timm's keys.
-        mean, std: Input normalisation, ``in_chans`` values each; default: the architecture's own where the channels
-            fit or weights are loaded, else 0.5 and 0.25.
+        mean, std: Input normalisation, ``in_chans`` values each; default: the architecture's own where weights are
+            loaded (their average for another number of channels), else 0.5 and 0.25.
         model_args: Passed to ``timm.create_model``; they are saved with the encoder.
 
     Raises:

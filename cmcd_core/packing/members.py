@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -132,8 +132,17 @@ def _content(key: str, field: str, raw: Any) -> tuple[bytes, str]:
         except OSError as error:
             raise DataError(f"{raw}: {error.strerror or error} (sample {key!r}, {field})") from error
     else:
-        content = raw() if callable(raw) else raw
+        content = _computed(key, field, raw) if callable(raw) else raw
     return content, suffix or _sniffed(content)
+
+
+def _computed(key: str, field: str, raw: Callable[[], bytes]) -> bytes:
+    try:
+        return raw()
+    except DataError:
+        raise
+    except Exception as error:  # whatever a loader's reading raises is about this one view
+        raise DataError(f"sample {key!r}, {field}: cannot be read: {error}") from error
 
 
 def _sniffed(content: bytes) -> str:

@@ -14,11 +14,9 @@ from typing import Any
 import tomli_w
 
 from ..errors import CmcdError, ConfigError, DataError
-from ..interfaces.loader import PairedLoader, Sample, Split
+from ..interfaces.loader import SPLITS, PairedLoader, Split
 from ..progress import Progress
 from .members import LABEL, members
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def _write_split(loader: PairedLoader, split: Split, folder: Path, shard_size: i
     try:
         with progress.track(f"pack {split}", len(samples)) as advance:
             for sample in samples:
-                shards.write(sample, list(members(sample, loader.classes)))
+                shards.write(list(members(sample, loader.classes)))
                 advance(1, "")
     finally:
         shards.close()
@@ -114,7 +112,7 @@ class _Shards:
         self.count = 0
         self.total = 0
 
-    def write(self, sample: Sample, parts: Sequence[tuple[str, bytes]]) -> None:
+    def write(self, parts: Sequence[tuple[str, bytes]]) -> None:
         size = sum(len(content) for _, content in parts)
         if self._tar is None or (self._size and self._size + size > self._shard_size):
             self._begin()

@@ -27,7 +27,7 @@ CHUNK = 64
 Subsets = Mapping[str, Sequence[np.ndarray]]
 
 
-class Frozen(NamedTuple):
+class CachedFeatures(NamedTuple):
     """(n, …) features of some samples, part by part: pooled first, then what else the task's head reads."""
 
     parts: tuple[Tensor, ...]
@@ -35,9 +35,9 @@ class Frozen(NamedTuple):
     def __len__(self) -> int:
         return len(self.parts[0])
 
-    def at(self, rows: Tensor) -> Frozen:
+    def at(self, rows: Tensor) -> CachedFeatures:
         """The features of some samples."""
-        return Frozen(tuple(part[rows] for part in self.parts))
+        return CachedFeatures(tuple(part[rows] for part in self.parts))
 
     def features(self, start: int = 0, stop: int | None = None) -> Features:
         """As an encoder gives them; the last map of several is the dense one."""
@@ -60,9 +60,9 @@ class Cached:
     ``place`` finds a training row among ``train``, which holds only rows that some label subset has.
     """
 
-    train: Frozen
-    val: Frozen
-    test: Frozen
+    train: CachedFeatures
+    val: CachedFeatures
+    test: CachedFeatures
     place: Tensor
     mean: tuple[Tensor, ...]
     std: tuple[Tensor, ...]
@@ -107,8 +107,8 @@ def _batches(encoder: Encoder, task: Task, part: Labelled) -> Iterator[tuple[Ten
         yield tuple(each.float().cpu() for each in parts_of(encoder(batch), task))
 
 
-def _together(batches: Iterator[tuple[Tensor, ...]] | list[tuple[Tensor, ...]]) -> Frozen:
-    return Frozen(tuple(torch.cat(parts) for parts in zip(*batches, strict=True)))
+def _together(batches: Iterator[tuple[Tensor, ...]] | list[tuple[Tensor, ...]]) -> CachedFeatures:
+    return CachedFeatures(tuple(torch.cat(parts) for parts in zip(*batches, strict=True)))
 
 
 class Standardised(nn.Module):
@@ -124,17 +124,17 @@ class Standardised(nn.Module):
     def forward(self, features: Features) -> Tensor:
         given = [features.pooled, *(features.pyramid or ()), *([] if features.dense is None else [features.dense])]
         mean, std = ([self.get_buffer(f"{name}{n}") for n in range(self.parts)] for name in ("mean", "std"))
-        output: Tensor = self.head(standardised(Frozen(tuple(given[: self.parts])), mean, std).features())
+        output: Tensor = self.head(standardised(CachedFeatures(tuple(given[: self.parts])), mean, std).features())
         return output
 
 
-def standardised(frozen: Frozen, mean: Sequence[Tensor], std: Sequence[Tensor]) -> Frozen:
+def standardised(frozen: CachedFeatures, mean: Sequence[Tensor], std: Sequence[Tensor]) -> CachedFeatures:
     """Each part minus its channels' mean, over their deviation."""
     shaped = (
         (part, *(each.view(-1, *[1] * (part.ndim - 2)) for each in (centre, spread)))
         for part, centre, spread in zip(frozen.parts, mean, std, strict=True)
     )
-    return Frozen(tuple((part - centre) / spread for part, centre, spread in shaped))
+    return CachedFeatures(tuple((part - centre) / spread for part, centre, spread in shaped))
 
 
 def linear(encoder: Encoder, task: Task, splits: Splits, subsets: Subsets, seed: int) -> Iterator[tuple[str, Scores]]:
@@ -168,13 +168,13 @@ def _training_targets(part: Labelled, rows: np.ndarray) -> Tensor:
     return part.targets.cropped(rows, None, max(1, part.views.size // 2))
 
 
-def _outputs(head: nn.Module, frozen: Frozen) -> Iterator[Tensor]:
+def _outputs(head: nn.Module, frozen: CachedFeatures) -> Iterator[Tensor]:
     with torch.no_grad():
         for start in range(0, len(frozen), CHUNK):
             yield head(frozen.features(start, start + CHUNK))
 
 
-def _solve(head: nn.Module, task: Task, frozen: Frozen, targets: Tensor, strength: float) -> None:
+def _solve(head: nn.Module, task: Task, frozen: CachedFeatures, targets: Tensor, strength: float) -> None:
     """Minimise the task's loss plus strength/2·‖w‖² by L-BFGS, from where the head stands (a stronger penalty's).
 
     ``frozen`` is standardised already.
@@ -215,7 +215,7 @@ def nearest_neighbours(
     strata = torch.tensor([-1 if stratum is None else stratum for stratum in splits.train.strata])
     classes = len(splits.classes) if splits.classes else int(strata.max()) + 1
 
-    def unit(frozen: Frozen) -> Tensor:
+    def unit(frozen: CachedFeatures) -> Tensor:
         return F.normalize((frozen.parts[0] - known.mean[0]) / known.std[0], dim=1)
 
     train, val, test = unit(known.train), unit(known.val), unit(known.test)

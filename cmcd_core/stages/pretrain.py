@@ -59,9 +59,14 @@ def pretrain(
     *,
     seed: int,
     session: Session,
-    title: str = "1 pretrain source",
+    title: str,
 ) -> History:
-    """Train ``encoder`` in place on two random views of each sample; its head is thrown away."""
+    """Train ``encoder`` in place on two random views of each sample; its head is thrown away.
+
+    Raises:
+        DataError: There are fewer than two samples.
+        ConfigError: A process has fewer than two samples of a batch.
+    """
     count = len(views)
     if count < 2:
         raise DataError(f"step 1 needs at least 2 source samples, there are {count}")
@@ -88,7 +93,7 @@ def _two_views(
     def make(epoch: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
         for number, rows in enumerate(shuffled_batches(len(views), config.batch_size, seed, epoch)):
             at, own = batch_seed(seed, epoch, number), share(fabric, len(rows))
-            one, other = (
+            one, other = (  # 2 apart: a batch takes a seed and the one after it
                 views.augmented(rows, at + side, area_min=config.crop_min, flip=config.flip, own=own) for side in (0, 2)
             )
             yield len(rows), (one, other, len(rows))

@@ -88,7 +88,9 @@ def judge(task: Task, splits: Splits, part: Labelled, outputs: Iterable[Tensor])
     if not task.spatial:
         whole = torch.cat([output.float().cpu() for output in outputs])
         return Judged(whole, part.targets.at(np.arange(len(part))), {}, task.predict(whole))
-    metrics = {name: metric for name, metric in own_metrics(task, splits).items() if _adds_up(name, metric)}
+    metrics = dict(own_metrics(task, splits).items())
+    for name, metric in metrics.items():
+        _require_sums(name, metric)
     rows: dict[tuple[str, str], list[Tensor]] = {}
     predictions: dict[str, list[Tensor]] = {}
     position = 0
@@ -121,17 +123,16 @@ def check_metrics(task: Task, classes: Sequence[str] | None) -> None:
     """
     for name, metric in task.metrics(classes).items():
         if task.spatial:
-            _adds_up(name, metric)
+            _require_sums(name, metric)
 
 
-def _adds_up(name: str, metric: Metric) -> bool:
+def _require_sums(name: str, metric: Metric) -> None:
     for state, reduce in metric._reductions.items():
         if not isinstance(metric._defaults[state], Tensor) or getattr(reduce, "__name__", "") != "dim_zero_sum":
             raise PluginError(
                 f"metric {name!r}: a spatial task's metrics need states that are sums over samples, and "
                 f"{state!r} is none"
             )
-    return True
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ PATIENCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class TrainingRecipe:
     """How whole networks are trained on labels.
 
     Attributes:
@@ -82,7 +82,7 @@ def supervised(
     task: Task,
     splits: Splits,
     subsets: Subsets,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     *,
     seed: int,
     progress: Progress,
@@ -118,7 +118,7 @@ def supervised(
 
 
 def _train(
-    fabric: Fabric, module: Supervised, splits: Splits, rows: np.ndarray, lr: float, recipe: Recipe, seed: int
+    fabric: Fabric, module: Supervised, splits: Splits, rows: np.ndarray, lr: float, recipe: TrainingRecipe, seed: int
 ) -> tuple[float, Supervised]:
     """Train on the labelled rows; return the best val score and the module in that state."""
     batch_size = MASKS if module.task.spatial else BATCH
@@ -158,7 +158,7 @@ def _train(
 
 
 def _batches(
-    part: Labelled, task: Task, rows: np.ndarray, recipe: Recipe, batch_size: int, seed: int, epoch: int
+    part: Labelled, task: Task, rows: np.ndarray, recipe: TrainingRecipe, batch_size: int, seed: int, epoch: int
 ) -> Iterator[tuple[int, tuple[Any, ...]]]:
     """One epoch; masks follow the crops and mirrorings of their views."""
     for number, chosen in enumerate(shuffled_batches(len(rows), batch_size, seed, epoch)):

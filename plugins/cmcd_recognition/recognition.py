@@ -45,6 +45,10 @@ class Recognition(Task):
             raise DataError(f"{value!r} is not a class id", "A label is an integer, 0 for the first class.")
         return torch.tensor(int(value), dtype=torch.int64)
 
+    def check(self, target: Tensor, classes: Sequence[str] | None) -> None:
+        if classes and int(target) >= len(classes):
+            raise DataError(f"class {int(target)}, but there are {len(classes)} classes", "Ids count from 0.")
+
     def stratum(self, target: Tensor) -> int | None:
         return int(target)
 

@@ -12,7 +12,7 @@ from cmcd_core import Encoder
 from cmcd_core.config import DistillConfig
 from cmcd_core.interfaces.timm_encoder import DEFAULT_ARCHITECTURE, DEFAULT_MODEL_ARGS
 from cmcd_core.stages.distill import distill
-from cmcd_core.stages.evaluate import L2_STRENGTHS, Frozen, _solve
+from cmcd_core.stages.evaluate import L2_STRENGTHS, CachedFeatures, _solve
 from cmcd_core.stages.training import Session
 
 from .measuring import Found, Row, alternating, figure, middle, ratio, require
@@ -93,7 +93,7 @@ def solved(classes: float) -> Callable[[], None]:
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     labels = torch.from_numpy(rng.integers(int(classes), size=2000))
     centres = torch.randn(int(classes), 256, generator=generator)
-    features = Frozen((centres[labels] + 2 * torch.randn(2000, 256, generator=generator),))
+    features = CachedFeatures((centres[labels] + 2 * torch.randn(2000, 256, generator=generator),))
 
     def go() -> None:
         torch.manual_seed(0)

@@ -149,6 +149,21 @@ def test_copies_and_leaks(folder: Path) -> None:
     assert torn["examples"] == ["train train000 = train train001"]
 
 
+def test_copies_in_a_data_set_whose_keys_and_arrays_repeat() -> None:
+    """A loader of arrays, one of them in three places: comparing samples themselves would compare arrays."""
+    from cmcd_core import Sample
+    from cmcd_core.inspection.copies import Place, _exact
+    from cmcd_core.inspection.look import Seen
+
+    array = np.arange(12.0)
+    view = Seen("a", "same", (1, 3, 4), 0.0, 0.5, 1.0, array, array, array, "")
+    other = Seen("b", "same", (1, 3, 4), 0.0, 0.5, 1.0, array, array, array, "")
+    sample = Sample("k", {"image": array})
+    places = [Place("train", sample, view), Place("train", sample, other), Place("test", sample, view)]
+    assert [finding.kind for finding in _exact("image", places)] == ["leak"]
+    assert [finding.kind for finding in _exact("image", places[:2])] == ["duplicate"]
+
+
 def test_near_copies_in_two_splits(folder: Path) -> None:
     for number, brightness in ((2, 0.97), (5, 1.02)):
         picture = np.asarray(Image.open(folder / "image" / f"train00{number}.png")) * brightness
@@ -310,6 +325,18 @@ def test_a_modality_that_is_not_installed(folder: Path) -> None:
     (finding,) = found(folder, "modality")
     assert "there is no modality called 'radar'" in finding["text"]
     assert "radar" in data_command("describe", str(folder), "--quiet").stdout
+
+
+def test_a_data_set_of_which_no_modality_is_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    text = (folder / "metadata.csv").read_text().replace("image", "radar").replace("depth", "lidar")
+    (folder / "metadata.csv").write_text(text)
+    for old, new in (("image", "radar"), ("depth", "lidar")):
+        (folder / old).rename(folder / new)
+    (folder / "dataset.toml").unlink(missing_ok=True)
+    said = data_command("check", str(folder), "--quiet")
+    assert "there is no modality called 'lidar'" in said.stdout
+    assert "contact sheet: data-sheet.png" in said.stdout
 
 
 def test_options_of_the_loader_alone(folder: Path) -> None:

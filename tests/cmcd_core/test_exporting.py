@@ -264,9 +264,10 @@ def test_what_timm_cannot_build_goes_to_onnx_only(finished_run: Path, tmp_path: 
 
 @needs_onnx
 def test_the_shape_of_sounds_is_seen_from_the_runs_data(tmp_path: Path) -> None:
+    from cmcd_core.built import bind
     from cmcd_core.catalog import load
     from cmcd_core.resolve import modality_of_data
-    from cmcd_core.workbench import bind, card
+    from cmcd_core.workbench import card
 
     bound = bind(modality_of_data(load(), "audio", None))
     encoder = bound.modality.encoder()

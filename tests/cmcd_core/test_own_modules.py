@@ -104,6 +104,12 @@ def test_an_interrupted_training_goes_on_to_the_same_end(tmp_path: Path) -> None
         assert torch.equal(a, b)
 
 
+def test_a_start_that_failed_does_not_take_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        train(tmp_path / "run", objective="dense_l2")
+    train(tmp_path / "run", objective="l2")
+
+
 def test_expressions_options_and_objectives_of_ones_own(tmp_path: Path) -> None:
     class Own(Objective):
         def __init__(self) -> None:

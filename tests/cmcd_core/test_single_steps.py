@@ -198,6 +198,30 @@ def test_extending_step_two_alone_forgets_what_its_target_scored(mine: Path, cmc
     assert {name for name, _ in scores(mine)} == {"distilled", "untrained", "source", "scratch"}
 
 
+def test_baselines_that_were_trained_are_extended_with_step_two(mine: Path, cmcd: Cmcd) -> None:
+    extend = ["run", "--out", mine, "--extend", "--baseline", "l2", "--baseline", "ssl-target", "--epochs"]
+    for epochs in ("4", "5"):
+        code, _, err = cmcd(*extend, epochs)
+        assert code == 0, err
+    assert {name: values["epochs"] for name, values in result(mine)["baselines"].items()} == {"l2": 5, "ssl-target": 5}
+    assert {"l2", "ssl-target"} <= {name for name, _ in scores(mine)}
+
+
+def test_an_encoder_from_elsewhere_does_not_replace_the_runs_own(mine: Path, stepwise: Path, cmcd: Cmcd) -> None:
+    before = (mine / "target" / "model.safetensors").read_bytes()
+    code, _, err = cmcd("evaluate", mine, "-o", f"evaluate.encoder={stepwise / 'source'}")
+    assert (code, "has a target encoder of its own" in err) == (2, True)
+    assert (mine / "target" / "model.safetensors").read_bytes() == before
+
+
+def test_several_teachers_in_step_one_alone(mine: Path, tiny_folder: Path, cmcd: Cmcd) -> None:
+    teachers = f"pretrain.teacher=['{mine / 'source'}', '{mine / 'source'}']"
+    code, _, err = cmcd("pretrain", "--data", tiny_folder, "--out", "both", "-o", teachers, *ONE[:-1])
+    assert code == 0, err
+    one, both = load_encoder(mine / "source"), load_encoder("both/source")
+    assert both.dim == 2 * one.dim
+
+
 def test_extending_refuses_fewer_epochs_and_what_is_not_there(mine: Path, cmcd: Cmcd) -> None:
     code, _, err = cmcd("distill", mine, "--extend", "--epochs", "2")
     assert (code, "3 epochs already" in err) == (2, True)

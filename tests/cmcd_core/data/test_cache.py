@@ -47,6 +47,12 @@ def test_an_entry_is_made_once(cache: Path) -> None:
     assert cached_entry("things", "two", write) != folder
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
+def test_who_may_read_the_cache_may_read_what_is_in_it(cache: Path) -> None:
+    cache_folder("things").chmod(0o750)
+    assert cached_entry("things", "one", fill).stat().st_mode & 0o777 == 0o750
+
+
 def test_a_failure_leaves_nothing(cache: Path) -> None:
     def write(partial: Path) -> None:
         fill(partial)

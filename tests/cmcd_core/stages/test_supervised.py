@@ -23,7 +23,7 @@ from cmcd_core.progress import Progress
 from cmcd_core.stages import supervised as stage
 from cmcd_core.stages.labelled import Splits, labelled
 from cmcd_core.stages.scoring import Scores, score
-from cmcd_core.stages.supervised import Recipe, layer_scales, supervised
+from cmcd_core.stages.supervised import TrainingRecipe, layer_scales, supervised
 from cmcd_core.stages.training import Plan, Session, fit
 
 CLASSES, WIDTH = ("a", "b", "c"), 6
@@ -92,7 +92,7 @@ def train(
     **changed: Any,
 ) -> Scores:
     subsets = {labels: [label_subset(splits.train.strata, labels, draw=d, seed=0) for d in range(draws)]}
-    recipe = Recipe(**(QUICK | changed))
+    recipe = TrainingRecipe(**(QUICK | changed))
     found = supervised(
         fabric, start, task or built("recognition"), splits, subsets, recipe, seed=seed, progress=Progress(), title=""
     )

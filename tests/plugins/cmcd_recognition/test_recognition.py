@@ -40,6 +40,9 @@ def test_target_and_stratum() -> None:
     for bad in (-1, 1.5, "cat", None, True):
         with pytest.raises(DataError, match="class id"):
             TASK.target(bad)
+    TASK.check(torch.tensor(1), ["a", "b"])
+    with pytest.raises(DataError, match="class 2, but there are 2 classes"):
+        TASK.check(torch.tensor(2), ["a", "b"])
 
 
 def test_head_and_loss() -> None:
