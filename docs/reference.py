@@ -7,6 +7,7 @@ python docs/reference.py --check    write nothing; exit code 1 where a page is n
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 
 import click
 from cmcd_objectives import functional
+from cmcd_objectives.plain import Plain
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -27,7 +29,7 @@ from cmcd_core.cli import cli
 from cmcd_core.cli.options import KEYS
 from cmcd_core.cli.plugins import type_text
 from cmcd_core.config import RunConfig
-from cmcd_core.plugin import Descriptor, Options
+from cmcd_core.plugin import ObjectivePlugin, Options, Widths
 from cmcd_core.theory import bound, distance
 
 DOCS = Path(__file__).parent
@@ -86,7 +88,9 @@ def _spelt(option: click.Option) -> str:
 
 
 def _told(option: click.Option) -> str:
-    text = (option.help or "").replace("  [default", " [default").strip()
+    with click.Context(click.Command("")) as context:
+        _, text = option.get_help_record(context) or ("", "")
+    text = re.sub(r" +\[", " [", text).strip()
     return f"{text} May be repeated." if option.multiple else text
 
 
@@ -105,14 +109,19 @@ def option_table(model: type[BaseModel], before: str = "", flags: Mapping[str, s
     def row(name: str, field: FieldInfo) -> list[str]:
         key = f"{before}{name}"
         flag = f" Flag: `{flags[key]}`." if flags and key in flags else ""
-        return [f"`{key}`", type_text(properties[name]), f"`{_default(field)}`", f"{field.description}{flag}"]
+        kind = type_text(properties[name]).replace("'", '"')
+        return [f"`{key}`", kind, _default(field), f"{field.description}{flag}"]
 
     properties = model.model_json_schema().get("properties", {})
     return table(["key", "type", "default", "meaning"], (row(*item) for item in model.model_fields.items()))
 
 
 def _default(field: FieldInfo) -> str:
-    return "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
+    """As TOML has it, which has no word for a key without a value."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    return "not set" if value is None else f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
 def with_blocks(text: str) -> str:
@@ -240,8 +249,17 @@ def options(model: type[Options]) -> list[str]:
     return option_table(model) if model.model_fields else []
 
 
-def objective(part: Descriptor) -> str:
+def _loss(part: ObjectivePlugin[Any]) -> str:
+    """What the objective does beside its formula; empty where it is the formula."""
+    widths = Widths(source=8, target=8, source_dense=8, target_dense=8)
+    built = part.build(part.options(), widths)
+    return inspect.getdoc(built.form.loss if isinstance(built, Plain) else type(built)) or ""
+
+
+def objective(part: ObjectivePlugin[Any]) -> str:
     lines = [part.summary, "", "```console", f"cmcd run --target depth --objective {part.name}", "```", ""]
+    if loss := _loss(part):
+        lines += ["## Loss", "", "```text", loss, "```", ""]
     if formula := getattr(functional, part.name, None):
         lines += ["## Formula", "", f"`cmcd_objectives.functional.{part.name}`, a pure function of two tensors:", ""]
         lines += documented(part.name, formula)[2:]

@@ -335,6 +335,40 @@ def test_what_the_code_says_is_in_the_docs_as_it_says_it(reference: Any) -> None
     assert [file.relative_to(ROOT).as_posix() for file in reference.differing()] == []
 
 
+def test_the_tables_say_what_help_says_and_toml_takes(reference: Any) -> None:
+    """Defaults that click shows, and defaults that can be copied into a configuration."""
+    flags = "\n".join(reference.flags("cmcd retrieve"))
+    assert re.search(r"`--k N`.*\[default: 5; x>=1\]", flags)
+    for section in ("pretrain", "distill", "evaluate", "run"):
+        for name, field in RunConfig.model_fields[section].annotation.model_fields.items():
+            (row,) = (line for line in reference.keys(section) if line.startswith(f"| `{section}.{name}`"))
+            default = re.split(r"(?<!\\)\|", row)[3].strip()
+            value = field.get_default(call_default_factory=True)
+            if value is None:
+                assert default == "not set"
+            else:
+                read = tomllib.loads(f"x = {default.strip('`')}")["x"]
+                assert read == (list(value) if isinstance(value, tuple) else value)
+
+
+def test_objectives_tell_their_loss_and_not_only_a_formula_in_it(reference: Any, catalog: Catalog) -> None:
+    pages = reference.objectives(catalog)
+    told = {
+        "crd": "log\\(P\\+",
+        "socket": "running_mean",
+        "cwcl": "source_to_target",
+        "seed": "queue",
+        "dense_l2": "l2\\(a, b\\)",
+    }
+    for name, text in told.items():
+        assert re.search(text, pages[f"{name}.md"].split("## Formula")[0])
+    assert all(
+        "## Loss" in text or "## Formula" in text
+        for name, text in pages.items()
+        if name not in ("index.md", "further.md")
+    )
+
+
 def test_what_drifts_is_found(reference: Any, tmp_path: Path) -> None:
     pages = reference.wanted()
     drifted = {file: text.replace("Seed of all randomness", "Some seed") for file, text in pages.items()}

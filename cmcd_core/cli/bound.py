@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 @click.command(short_help="The generalisation bound of a run's head, term by term.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--labels", metavar="N|F%", help="Label budget of the head.  [default: the largest]")
-@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True)
+@click.option(
+    "--confidence",
+    metavar="P",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="At which the deviation and the distance hold, each by itself.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the terms as JSON.")
 @DEBUG
 def bound(run: Path, labels: str | None, confidence: float, as_json: bool, debug: bool) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file of the modality to check it on; may be repeated.",
+    help="A file of the modality to check it on.",
 )
 @click.option(
     "-o", "--option", "assignments", multiple=True, metavar="PART.KEY=VALUE", help="An option, such as a loader's root."

@@ -21,9 +21,15 @@ from .space import Space, about, require_common_width
 class DensePlain(Objective):
     """l2, cosine or CMC (:mod:`cmcd_objectives.functional`) over the cells of both sides' dense maps.
 
-    The target's cells go through one linear layer to the source's width. Cells with too few valid pixels on either
-    side are left out. CMC samples ``cells`` of each picture: its negatives are the others that were drawn, of the same
-    and of other pictures.
+    With the rows of a and b the source's and the target's features in one cell each, of all pictures of the batch::
+
+        dense_l2     = l2(a, b)                         mean of ||a_i - b_i||, rows at unit length
+        dense_cosine = cosine(a, b)                     mean of 1 - cos(a_i, b_i)
+        dense_cmc    = cmc(a, b, temperature=t)         of ``cells`` rows drawn of each picture
+
+    The target's cells go through a head, one linear layer by default, to the source's width. Cells with too few valid
+    pixels on either side are left out; a pair's weight is that of its cells. In dense_cmc the negatives are the others
+    that were drawn, of the same and of other pictures, but for the same cell of pictures that share one source item.
     """
 
     needs = frozenset({"dense"})

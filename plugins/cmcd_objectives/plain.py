@@ -39,7 +39,12 @@ class Form:
 
 
 def _cwcl(a: Tensor, b: Tensor, options: Any, pairs: About) -> Tensor:
-    """The weighted half, targets over sources, plus plain contrast in the other direction."""
+    """The published loss::
+
+        cwcl(a, b, temperature=t) + cmc(a, b, temperature=t, direction="source_to_target")
+
+    The first half is of targets over sources, the second plain contrast of sources over targets.
+    """
     about_pairs = {"group": pairs.group, "weight": pairs.weight}
     weighted = functional.cwcl(a, b, temperature=options.temperature, **about_pairs)
     return weighted + functional.cmc(a, b, temperature=options.temperature, direction="source_to_target", **about_pairs)
