@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .data.decoded import BoundModality
-from .errors import CmcdError, PluginError
+from .errors import CmcdError, ConfigError, PluginError
 from .interfaces.modality import Modality
 from .interfaces.objective import Objective
 from .interfaces.task import Task
@@ -51,9 +51,14 @@ def built_objective(chosen: Chosen, widths: Widths) -> Objective:
     """An objective whose heads fit these widths.
 
     Raises:
+        ConfigError: Its options do not go together. It knows its own name only; what is said is of the term's section.
         PluginError: Its plugin builds something else, or fails.
     """
-    objective: Objective = _built("objective", Objective, chosen, widths)
+    try:
+        objective: Objective = _built("objective", Objective, chosen, widths)
+    except ConfigError as error:
+        own, section = f"objective.{chosen.name}.", f"{chosen.section}."
+        raise ConfigError(error.message.replace(own, section), error.hint.replace(own, section)) from error
     return objective
 
 

@@ -27,13 +27,14 @@ CONTRAST = "objectives:nt_xent"
 class Chosen:
     """A part that the configuration names, its plugin, and its validated options.
 
-    ``said``: names of the options that the data set set, not the user.
+    ``said``: names of the options that the data set set, not the user. ``section``: where its options stand.
     """
 
     plugin: Plugin
     part: Descriptor
     options: Options
     said: tuple[str, ...] = ()
+    section: str = ""
 
     @property
     def name(self) -> str:
@@ -258,7 +259,7 @@ def _chosen(catalog: Catalog, kind: Kind, name: str, values: Mapping[str, Any], 
     where = section if kind == "modality" else f"{kind}.{section}"
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: expected a table of options, got {values!r}")
-    return Chosen(plugin, part, _options(part, values, where))
+    return Chosen(plugin, part, _options(part, values, where), section=where)
 
 
 def chosen_objective(catalog: Catalog, term: Term, options: Mapping[str, Any]) -> Chosen:

@@ -12,13 +12,27 @@ import pytest
 import tomli_w
 
 from cmcd_core import CmcdError, ConfigError, DataError, PluginError, RunConfig
+from cmcd_core.built import built_objective
 from cmcd_core.catalog import Catalog, load
-from cmcd_core.resolve import Resolved, resolve
+from cmcd_core.grammar import parse_expression
+from cmcd_core.plugin import Widths
+from cmcd_core.resolve import Resolved, chosen_objective, resolve
 
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
     return load()
+
+
+def test_an_objective_speaks_of_the_term_that_it_is(catalog: Catalog) -> None:
+    """Following the hint of cmd@wide must not change cmd."""
+    for expression in ("cmd", "cmd@wide"):
+        (term,) = parse_expression(expression)
+        chosen = chosen_objective(catalog, term, {"head_hidden": 8})
+        with pytest.raises(
+            ConfigError, match=f"^objective.{expression}.head_hidden=8 .*\nType -o objective.{expression}.head"
+        ):
+            built_objective(chosen, Widths(source=6, target=6))
 
 
 @pytest.fixture
