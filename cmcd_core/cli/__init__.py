@@ -95,6 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(line_buffering=True)
     stdout = sys.stdout
+    code: str | int | None
     try:
         outcome: Any = cli.main(words, prog_name="cmcd", standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0

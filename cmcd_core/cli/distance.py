@@ -120,6 +120,8 @@ def estimates_table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
+    from ..report.words import estimated
+
     table = Table(title=title, title_justify="left")
     for column in ("estimate", "direction"):
         table.add_column(column, overflow="fold")
@@ -127,14 +129,7 @@ def estimates_table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
         table.add_column(column, justify="right", overflow="fold")
     for name in dict.fromkeys(estimate["name"] for estimate in found):
         kinds = {estimate["centred"]: estimate for estimate in found if estimate["name"] == name}
-        shown = [escape(_shown(kinds[kind])) if kind in kinds else "" for kind in (False, True)]
+        shown = [escape(estimated(kinds[kind])) if kind in kinds else "" for kind in (False, True)]
         sizes = "/".join(str(kinds[kind]["n"]) for kind in (False, True) if kind in kinds)
         table.add_row(name, next(iter(kinds.values()))["direction"], *shown, sizes)
     return table
-
-
-def _shown(estimate: Mapping[str, Any]) -> str:
-    """``0.97  [0.93, ]``; p-values are in the JSON."""
-    ends = ["" if estimate[end] is None else f"{estimate[end]:.2g}" for end in ("low", "high")]
-    interval = f"  [{ends[0]}, {ends[1]}]" if any(ends) else ""
-    return f"{estimate['value']:.3g}{interval}"

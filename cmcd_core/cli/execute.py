@@ -18,6 +18,7 @@ from ..pipeline import run as run_method
 from ..progress import Progress
 from ..resolve import resolve
 from ..started import started
+from .closing import show
 from .console import Terminal
 
 
@@ -57,7 +58,7 @@ def execute(
             return 143 if stopped() else 130
     if as_json:
         click.echo(result.folder.joinpath("result.json").read_text(encoding="utf-8"), nl=False)
-    terminal.result(result)
+    show(terminal, result)
     return 0
 
 

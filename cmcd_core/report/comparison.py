@@ -13,12 +13,20 @@ from .groups import Group, Key, apart, common_keys, differing, grouped, way_of
 from .origins import command
 from .page import page
 from .results import points_plain
-from .words import STAGES, counted, duration, listed, percent, plain, points, short_name, span
-
-DISTANCES = (
-    ("retrieval_at_1_target_to_source", False, "value", "own partner is the nearest"),
-    ("linear_cka_unbiased", False, "value", "linear CKA"),
-    ("tv_lower_bound", True, "low", "total variation, means away, at least"),
+from .words import (
+    ALIKE,
+    APART,
+    STAGES,
+    Headline,
+    counted,
+    duration,
+    listed,
+    percent,
+    plain,
+    points,
+    short_name,
+    span,
+    sure,
 )
 
 
@@ -247,10 +255,10 @@ def _seconds(stage: str, run: Evidence) -> float:
 
 def _distances(groups: Sequence[Group]) -> Iterator[Section]:
     rows = []
-    for name, centred, end, words in DISTANCES:
-        values = [_distance(group, name, centred, end) for group in groups]
+    for one in (*ALIKE, *APART):
+        values = [_distance(group, one) for group in groups]
         if any(value != "–" for value in values):
-            rows.append([words, *values])
+            rows.append([one.words, *values])
     if rows:
         table = Table(
             "Held-out pairs after distillation, means over seeds", ["estimate", *(g.name for g in groups)], rows
@@ -259,14 +267,10 @@ def _distances(groups: Sequence[Group]) -> Iterator[Section]:
         yield Section("distance", "How far apart the modalities are", lead, [table])
 
 
-def _distance(group: Group, name: str, centred: bool, end: str) -> str:
-    values = [
-        e[end]
-        for run in group.runs
-        for e in (run.result.get("distance") or {}).get("after", ())
-        if (e["name"], e["centred"]) == (name, centred) and e[end] is not None
-    ]
-    return f"{sum(values) / len(values):.3f}" if values else "–"
+def _distance(group: Group, one: Headline) -> str:
+    each = [sure((run.result.get("distance") or {}).get("after", ()), one) for run in group.runs]
+    known = [value for value in each if value is not None]
+    return f"{sum(known) / len(known):.3f}" if known else "–"
 
 
 def _cautions(groups: Sequence[Group], keys: Sequence[Key]) -> list[Caution]:

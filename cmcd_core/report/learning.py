@@ -9,24 +9,13 @@ from typing import Any
 from .blocks import Block, Figure, Figures, Folded, Prose, Section, Table
 from .charts import Change, Line, Point, Style, changes, legend, lines, parts_of_whole
 from .evidence import Evidence
-from .words import STAGES, counted, duration
+from .words import ALIKE, APART, STAGES, Headline, counted, duration, estimated, sure
 
 SMALL = (300, 190)
 NUMBERS = ("epoch", "stage", "loss")
 """Entries of a line of metrics.jsonl that are no diagnostics."""
 MOST_DIAGNOSTICS = 12
 TITLES: Mapping[str, str] = {"pretrain": "Step 1: the source encoder", "distill": "Step 2: distillation"}
-ALIKE = (
-    ("retrieval_at_1_target_to_source", False, "value", "own partner is the nearest (target to source)"),
-    ("retrieval_at_1_source_to_target", False, "value", "own partner is the nearest (source to target)"),
-    ("linear_cka_unbiased", False, "value", "linear CKA, unbiased"),
-)
-APART = (
-    ("tv_lower_bound", False, "low", "total variation, at least"),
-    ("tv_lower_bound", True, "low", "the same, each mean taken away, at least"),
-    ("class_discrepancy", True, "high", "mass of a half-space, means away, at most"),
-)
-"""Of all estimates, those on a scale from 0 to 1: name, centred, which number is sure, words."""
 
 
 def learning(run: Evidence) -> Iterator[Section]:
@@ -103,14 +92,12 @@ def distance(run: Evidence) -> Iterator[Section]:
     yield Section("distance", "How far apart the modalities are", lead, blocks)
 
 
-def _changes(found: Mapping[str, Any], shown: Sequence[tuple[str, bool, str, str]], title: str, caption: str) -> Figure:
-    ends = {when: {(e["name"], e["centred"]): e for e in found.get(when, ())} for when in ("before", "after")}
+def _changes(found: Mapping[str, Any], shown: Sequence[Headline], title: str, caption: str) -> Figure:
     rows = []
-    for name, centred, end, words in shown:
-        values = [ends[when].get((name, centred), {}).get(end) for when in ("before", "after")]
-        known = [value if value is not None and isfinite(value) else None for value in values]
-        if any(value is not None for value in known):
-            rows.append(Change(words, *known))
+    for one in shown:
+        before, after = (sure(found.get(when, ()), one) for when in ("before", "after"))
+        if before is not None or after is not None:
+            rows.append(Change(one.words, before, after))
     key = legend([("before", Style(0, hollow=True)), ("after", Style(0))], lines=False)
     return Figure(title, key + changes(rows, f"{title}; before and after distillation"), caption)
 
@@ -123,16 +110,10 @@ def _estimates(found: Mapping[str, Any], centred: bool) -> Table:
     rows = []
     for name in names:
         either = ends["after"].get(name) or ends["before"][name]
-        rows.append([name, either["direction"], *(_estimate(ends[when].get(name)) for when in ("before", "after"))])
+        both = (ends[when].get(name) for when in ("before", "after"))
+        rows.append([name, either["direction"], *(estimated(one) if one else "–" for one in both)])
     how = "each modality's mean taken away" if centred else "raw"
     return Table(f"Estimates, {how}: value [95 % ends that are known]", ["estimate", "is", "before", "after"], rows, 2)
-
-
-def _estimate(estimate: Mapping[str, Any] | None) -> str:
-    if estimate is None:
-        return "–"
-    ends = ["" if estimate[end] is None else f"{estimate[end]:.2g}" for end in ("low", "high")]
-    return f"{estimate['value']:.3g}" + (f" [{ends[0]}, {ends[1]}]" if any(ends) else "")
 
 
 def _title(stage: str) -> str:

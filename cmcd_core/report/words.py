@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ORDER = ("distilled", "scratch", "ssl-target")
 LAST = ("untrained", "source")
@@ -24,6 +25,46 @@ STAGES: Mapping[str, str] = {
     "evaluate": "step 3: evaluation",
     "report": "pictures for the report",
 }
+
+
+class Headline(NamedTuple):
+    """An estimate that is named in the open, in words; the rest is in result.json and ``cmcd distance``.
+
+    Attributes:
+        centred: Each modality's mean taken away.
+        end: Which of its numbers is sure: of a bound not the value, but ``"low"`` or ``"high"``.
+    """
+
+    name: str
+    centred: bool
+    end: str
+    words: str
+
+
+ALIKE = (
+    Headline("retrieval_at_1_target_to_source", False, "value", "own partner is the nearest (target to source)"),
+    Headline("retrieval_at_1_source_to_target", False, "value", "own partner is the nearest (source to target)"),
+    Headline("linear_cka_unbiased", False, "value", "linear CKA, unbiased"),
+)
+"""On a scale from 0 to 1, which is the same."""
+APART = (
+    Headline("tv_lower_bound", False, "low", "total variation, at least"),
+    Headline("tv_lower_bound", True, "low", "total variation, means away, at least"),
+    Headline("class_discrepancy", True, "high", "mass of a half-space, means away, at most"),
+)
+"""On a scale from 0, which is the same, to 1."""
+
+
+def sure(estimates: Sequence[Mapping[str, Any]], one: Headline) -> float | None:
+    """The number of it that is sure; None where it was not made, or has none."""
+    found = next((e[one.end] for e in estimates if (e["name"], e["centred"]) == (one.name, one.centred)), None)
+    return None if found is None or not isfinite(found) else float(found)
+
+
+def estimated(estimate: Mapping[str, Any]) -> str:
+    """Value and interval: ``0.97  [0.93, ]``, where the upper end is not known; p-values are in the JSON."""
+    ends = ["" if estimate[end] is None else f"{estimate[end]:.2g}" for end in ("low", "high")]
+    return f"{estimate['value']:.3g}" + (f"  [{ends[0]}, {ends[1]}]" if any(ends) else "")
 
 
 def rank(encoder: str) -> int:
@@ -49,6 +90,12 @@ def labels(entry: Mapping[str, Any]) -> str:
     if "%" in given:
         return f"{given} of the labels"
     return f"{counted(int(given), 'label')}{budget(entry).removeprefix(given)}"
+
+
+def labels_of(comparison: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]) -> str:
+    """The budget of a paired difference in a sentence; whether it is one a class, the evaluations say."""
+    same = ("task", "labels", "data")
+    return labels(next(entry for entry in evaluations if all(entry[key] == comparison[key] for key in same)))
 
 
 def meaning(encoder: str) -> str:
