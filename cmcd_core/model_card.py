@@ -11,7 +11,7 @@ from typing import Any
 from .interfaces.timm_encoder import TimmEncoder
 from .reading import Reader
 from .report.cautions import SMALL_TEST
-from .report.words import short_name
+from .report.words import budget, labels_of, short_name
 
 MADE = "<!-- made by cmcd export -->"
 """Tells a card of ours from a README that somebody wrote."""
@@ -171,6 +171,11 @@ def _metrics(taught: Mapping[str, Any]) -> str:
     """Each evaluation, and each paired difference, with its interval."""
     if not _distilled(taught):
         return "Nothing was measured."
+    places = list(dict.fromkeys(short_name(entry["data"]) for entry in taught["evaluations"]))
+
+    def which(entry: Mapping[str, Any]) -> str:
+        return f"{entry['task']} on {short_name(entry['data'])}" if len(places) > 1 else str(entry["task"])
+
     rows = ["| encoder | task | protocol | labels | metric | mean [95 % interval] | test samples |"]
     rows.append("|---|---|---|---|---|---|---|")
     for entry in taught["evaluations"]:
@@ -178,16 +183,17 @@ def _metrics(taught: Mapping[str, Any]) -> str:
             name = entry["primary"]
             low, high = entry["intervals"][name]
             mean = f"{entry['metrics'][name]:.3f} [{low:.3f}, {high:.3f}]"
-            labels = f"{entry['labels']} ({entry['n_train']})"
-            cells = [entry["encoder"], entry["task"], entry["protocol"], labels, name, mean, str(entry["n_test"])]
+            labels = f"{budget(entry)} ({entry['n_train']})"
+            cells = [entry["encoder"], which(entry), entry["protocol"], labels, name, mean, str(entry["n_test"])]
             rows.append(f"| {' | '.join(cells)} |")
     compared = [
-        f"- {one['labels']} labels, {one['task']}, {one['protocol']}: {one['difference'] * 100:+.1f} points of "
-        f"{one['metric']} over {one['over']} ({one['interval'][0] * 100:+.1f} to {one['interval'][1] * 100:+.1f})"
+        f"- {labels_of(one, taught['evaluations'])}, {which(one)}, {one['protocol']}: "
+        f"{one['difference'] * 100:+.1f} points of {one['metric']} over {one['over']} "
+        f"({one['interval'][0] * 100:+.1f} to {one['interval'][1] * 100:+.1f})"
         for one in taught["comparisons"]
     ]
     differences = ["Differences of the distilled encoder, paired, with 95 % intervals:", "\n".join(compared)]
-    data = " and ".join(dict.fromkeys(short_name(entry["data"]) for entry in taught["evaluations"]))
+    data = " and ".join(places)
     intro = f"On the test split of {data}; `distilled` is this encoder."
     return "\n\n".join([intro, "\n".join(rows), *(differences if compared else [])])
 
