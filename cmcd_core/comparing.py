@@ -86,6 +86,13 @@ def _values_of(expression: str) -> dict[str, Any]:
     return {"objective": {"expression": expression}}
 
 
+def _without_trainings(values: dict[str, Any]) -> dict[str, Any]:
+    """Of a cell that takes over another's baselines: those that are trained without labels are not trained again."""
+    evaluate = RunConfig.from_mapping(values).evaluate
+    kept = [name for name in evaluate.baselines if name not in (*evaluate.objectives, "ssl-target")]
+    return merge(values, {"evaluate": {"baselines": kept or ["none"]}})
+
+
 @dataclass
 class Comparison:
     """What is compared, and where it goes.
@@ -196,6 +203,8 @@ class Comparison:
         first, out = self.variants[0], []
         for variant, number in wanted:
             values = self.configuration(variant, number, self._source(number))
+            if variant.name != first.name:
+                values = _without_trainings(values)
             folder = self.out / "cells" / f"{variant.slug}-s{number}"
             out.append(Cell(variant.name, number, folder, values, None if variant.name == first.name else first.slug))
         return out

@@ -49,10 +49,10 @@ def summarise(runs: Sequence[tuple[str, int, Path]], reference: str) -> dict[str
         }  # fmt: skip
         other = next((r for another, r in rows.items() if _is_reference(another, reference, key)), None)
         if other is not None and key[0] != reference and row.about["modality"] == other.about["modality"]:
-            common = sorted(row.metrics.keys() & other.metrics.keys())
-            apart = {seed: row.replicates[seed] - other.replicates[seed] for seed in common}
-            value = float(np.mean([row.metrics[seed] - other.metrics[seed] for seed in common]))
-            entry["difference"] = {"over": reference, "value": value, "interval": interval(apart)}
+            if common := sorted(row.metrics.keys() & other.metrics.keys()):  # none: each failed where the other did not
+                apart = {seed: row.replicates[seed] - other.replicates[seed] for seed in common}
+                value = float(np.mean([row.metrics[seed] - other.metrics[seed] for seed in common]))
+                entry["difference"] = {"over": reference, "value": value, "interval": interval(apart)}
         table.append(entry)
     return {"rows": table}
 

@@ -27,7 +27,7 @@ from cmcd_core.cells import Spread
 from cmcd_core.cli import main
 from cmcd_core.cli.compare import comparison_table
 from cmcd_core.comparing import Comparison, Variant, variants
-from cmcd_core.summary import interval
+from cmcd_core.summary import interval, summarise
 
 BASE: dict[str, Any] = {
     "target": {"name": "depth"},
@@ -128,11 +128,23 @@ def test_objectives_and_seeds_may_join(tiny_folder: Path, tmp_path: Path) -> Non
 
 def test_a_cell_that_fails_does_not_take_the_others_along(tiny_folder: Path, tmp_path: Path) -> None:
     asked = comparison(tiny_folder, tmp_path / "c", seeds=1)
+    asked.base = {**asked.base, "evaluate": {**BASE["evaluate"], "baselines": ["scratch", "ssl-target"]}}
     asked.variants = [*asked.variants, Variant("hot", {"objective": {"expression": "cmc"}, "distill": {"lr": 1e30}})]
     values = asked.go(resume=False)
-    assert {row["encoder"] for row in values["rows"]} >= {"cmd", "cmc", "scratch"}
+    assert {row["encoder"] for row in values["rows"]} >= {"cmd", "cmc", "scratch", "ssl-target"}
+    trained = [folder.parts[-3] for folder in (tmp_path / "c").glob("cells/*/baselines/ssl-target")]
+    assert trained == ["cmd-s0"]  # once: the others take it over
     assert list(values["failed"]) == ["hot, seed 3"]
     assert "not finite" in values["failed"]["hot, seed 3"]
+
+
+def test_seeds_that_two_have_not_in_common(done: tuple[Path, dict[str, Any]]) -> None:
+    """Each failed where the other did not: no difference, and all else is told."""
+    cells = done[0] / "cells"
+    found = summarise([("cmd", 0, cells / "cmd-s0"), ("cmc", 1, cells / "cmc-s1")], "cmd")
+    (row,) = (row for row in found["rows"] if (row["encoder"], row["labels"]) == ("cmc", "1"))
+    assert row["seeds"] == [1]
+    assert "difference" not in row
 
 
 def test_variants_of_a_grid() -> None:
