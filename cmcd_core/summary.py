@@ -48,11 +48,11 @@ def summarise(runs: Sequence[tuple[str, int, Path]], reference: str) -> dict[str
             "mean": float(np.mean(list(row.metrics.values()))), "interval": interval(row.replicates),
         }  # fmt: skip
         other = next((r for another, r in rows.items() if _is_reference(another, reference, key)), None)
-        if other is not None and key[0] != reference and row.about["modality"] == other.about["modality"]:
-            if common := sorted(row.metrics.keys() & other.metrics.keys()):  # none: each failed where the other did not
-                apart = {seed: row.replicates[seed] - other.replicates[seed] for seed in common}
-                value = float(np.mean([row.metrics[seed] - other.metrics[seed] for seed in common]))
-                entry["difference"] = {"over": reference, "value": value, "interval": interval(apart)}
+        comparable = other is not None and key[0] != reference and row.about["modality"] == other.about["modality"]
+        if comparable and (common := sorted(row.metrics.keys() & other.metrics.keys())):  # each may have failed alone
+            apart = {seed: row.replicates[seed] - other.replicates[seed] for seed in common}
+            value = float(np.mean([row.metrics[seed] - other.metrics[seed] for seed in common]))
+            entry["difference"] = {"over": reference, "value": value, "interval": interval(apart)}
         table.append(entry)
     return {"rows": table}
 

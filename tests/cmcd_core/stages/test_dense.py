@@ -205,8 +205,8 @@ def test_modalities_on_different_grids_are_refused_before_training(tiny_folder: 
     }  # fmt: skip
     with pytest.raises(ConfigError, match=r"dense_cmd compares places.*one pixel grid"):
         run(RunConfig.from_mapping(values | {"data": str(apart)}))
+    rival = {"objective": "cmd", "evaluate": {"baselines": ["dense_cmd"], "label_draws": 1}}
     with pytest.raises(ConfigError, match=r"dense_cmd compares places.*one pixel grid"):  # to compare with, too
-        rival = {"objective": "cmd", "evaluate": {"baselines": ["dense_cmd"], "label_draws": 1}}
         run(RunConfig.from_mapping(values | rival | {"data": str(apart)}))
     result = run(RunConfig.from_mapping(values | {"data": str(tiny_folder)}))
     assert result.values["distill"]["loss"] > 0
