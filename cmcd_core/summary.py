@@ -48,13 +48,20 @@ def summarise(runs: Sequence[tuple[str, int, Path]], reference: str) -> dict[str
             "mean": float(np.mean(list(row.metrics.values()))), "interval": interval(row.replicates),
         }  # fmt: skip
         other = next((r for another, r in rows.items() if _is_reference(another, reference, key)), None)
-        comparable = other is not None and key[0] != reference and row.about["modality"] == other.about["modality"]
-        if comparable and (common := sorted(row.metrics.keys() & other.metrics.keys())):  # each may have failed alone
-            apart = {seed: row.replicates[seed] - other.replicates[seed] for seed in common}
-            value = float(np.mean([row.metrics[seed] - other.metrics[seed] for seed in common]))
-            entry["difference"] = {"over": reference, "value": value, "interval": interval(apart)}
+        if other is not None and key[0] != reference and (apart := _apart(row, other)):
+            entry["difference"] = {"over": reference, **apart}
         table.append(entry)
     return {"rows": table}
+
+
+def _apart(row: Row, other: Row) -> dict[str, Any] | None:
+    """The paired difference over common seeds; None where there is none, or they see different modalities."""
+    common = sorted(row.metrics.keys() & other.metrics.keys())  # each may have failed where the other did not
+    if not common or row.about["modality"] != other.about["modality"]:
+        return None
+    apart = {seed: row.replicates[seed] - other.replicates[seed] for seed in common}
+    value = float(np.mean([row.metrics[seed] - other.metrics[seed] for seed in common]))
+    return {"value": value, "interval": interval(apart)}
 
 
 def _is_reference(other: Key, reference: str, key: Key) -> bool:
