@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from methods import BASELINES, OURS
+from methods import AS_LONG, BASELINES, OURS
 
 from cmcd_core import load_run
 from cmcd_core.run_folder import RunFolder
@@ -37,7 +37,7 @@ def _key(row: dict[str, Any]) -> tuple[str, ...]:
 def _rows(folder: Path) -> list[dict[str, Any]]:
     result = load_run(folder)
     evaluations = {entry["digest"]: path for path, entry in RunFolder(folder).evaluations()}
-    method = OURS["preset:recommended"] if "preset" in folder.name else result.values["objective"]
+    method = _method(folder, result.values["objective"])
     out = []
     for entry in result.evaluations:
         ours = entry["encoder"] == "distilled"
@@ -56,6 +56,13 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
             row["retrieval"] = _retrieval(result.values)
         out.append(row)
     return out
+
+
+def _method(cell: Path, objective: str) -> str:
+    """``cell``: ``seed0/cells/l2-s0``, or ``seed0-as-long/…`` for the control."""
+    if "preset" in cell.name:
+        return OURS["preset:recommended"]
+    return AS_LONG[objective] if cell.parents[1].name.endswith("-as-long") else objective
 
 
 def _retrieval(values: dict[str, Any]) -> dict[str, float]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import click
 from collect import collect
-from methods import COMPARED, OURS, RIVALS
+from methods import AS_LONG, COMPARED, OURS, RIVALS
 from page import write_page
+
+from cmcd_core.presets import preset
 
 HERE = Path(__file__).parent
 DATA_SETS = (
@@ -31,35 +34,50 @@ DATA_SETS = (
 @click.option("--methods", default=",".join((*RIVALS, *OURS)), show_default=True, metavar="A,B",
               help="Some distillation methods; those that are done stay.")  # fmt: skip
 @click.option("--teacher", default="efficientnet-lite0", show_default=True, help="As cmcd run's.")
+@click.option("--control/--no-control", default=True, show_default=True,
+              help="Some rivals on the recipe's longer schedule too.")  # fmt: skip
 @click.option("--page-only", is_flag=True, help="Run nothing: write the results and the page from what is in --out.")
-def main(data: Path, out: Path, seeds: int, only: str | None, methods: str, teacher: str, page_only: bool) -> None:
+def main(
+    data: Path, out: Path, seeds: int, only: str | None, methods: str, teacher: str, control: bool, page_only: bool
+) -> None:
     """Run the benchmark, or what is missing of it."""
     chosen = only.split(",") if only else list(DATA_SETS)
     if unknown := [name for name in chosen if name not in DATA_SETS]:
         raise click.UsageError(f"--only {','.join(unknown)}: expected some of {', '.join(DATA_SETS)}")
+    asked = [_methods(methods), *([_control()] if control else [])]
     failed = []
-    for seed in range(seeds) if not page_only else ():
-        for name in chosen:
-            if code := _compare(name, seed, data, out, methods, teacher):
-                failed.append(f"{name}, seed {seed} (exit {code})")
-            _write(name, out)
+    for seed, name in product(range(0 if page_only else seeds), chosen):
+        for suffix, words in asked:
+            folder = out / name / f"seed{seed}{suffix}"
+            common = ["-c", str(HERE / f"{name}.toml"), "--data", str(data / name), "--seed", str(seed)]
+            if code := _compare(folder, [*common, "--teacher", teacher, *words]):
+                failed.append(f"{folder} (exit {code})")
+        _write(name, out)
     for name in chosen:
         _write(name, out)
     if failed:
         raise click.ClickException(f"not finished: {'; '.join(failed)}. The same command goes on.")
 
 
-def _compare(name: str, seed: int, data: Path, out: Path, methods: str, teacher: str) -> int:
-    folder = out / name / f"seed{seed}"
+def _methods(names: str) -> tuple[str, list[str]]:
+    """End of a folder's name, and words of ``cmcd compare``."""
+    return "", ["--objectives", names, *(word for name in COMPARED for word in ("--baseline", name))]
+
+
+def _control() -> tuple[str, list[str]]:
+    """Rivals for as long as the recipe, and nothing else of it."""
+    factor = preset("recommended")["distill"]["epochs_factor"]
+    words = ["--objectives", ",".join(AS_LONG), "--baseline", "none", "-o", f"distill.epochs_factor={factor}"]
+    return "-as-long", words
+
+
+def _compare(folder: Path, words: list[str]) -> int:
+    """One ``cmcd compare`` of one seed, from where it was; its exit code."""
     cmcd = Path(sys.executable).with_name("cmcd")
-    command = [
-        str(cmcd), "compare", "-c", str(HERE / f"{name}.toml"), "--data", str(data / name), "--objectives", methods,
-        "--seeds", "1", "--seed", str(seed), "--teacher", teacher, "--reference", "scratch",
-        *(word for baseline in COMPARED for word in ("--baseline", baseline)), "--out", str(folder),
-    ]  # fmt: skip
     resume = ["--resume"] if (folder / "compare.toml").exists() else []
-    click.echo(f"{name}, seed {seed}", err=True)
-    return subprocess.run([*command, *resume], check=False).returncode
+    click.echo(str(folder), err=True)
+    command = [str(cmcd), "compare", *words, "--seeds", "1", "--reference", "scratch", "--out", str(folder), *resume]
+    return subprocess.run(command, check=False).returncode
 
 
 def _write(name: str, out: Path) -> None:
