@@ -163,7 +163,7 @@ class _SigmoidContrast(torch.autograd.Function):
         with full_precision(a):
             x, y = Operand(a, dtype), Operand(b, dtype)
             logits, first, second = Scratch(x.unit), Scratch(x.unit), Scratch(x.unit)
-            rows = x.unit.new_zeros(len(x))
+            rows: Tensor = x.unit.new_zeros(len(x))
             for i, j in spans(len(x), len(y), candidates, symmetric=False):
                 tile = cosines(x, y, i, j, scale=ctx.scale, out=logits(i, j)).add_(ctx.bias)
                 candidates.hide(tile, i, j)
