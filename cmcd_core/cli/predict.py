@@ -16,7 +16,7 @@ from .options import DEBUG, JSON, QUIET, opt
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..predicting import Predictions
+    from ..predicting import Predictions, Predictor
 
 SHOWN = 3
 """So many classes of a file are in the table; all are in CSV and JSON."""
@@ -59,7 +59,8 @@ def predict(
         predictor = open_predictor(run, evaluation, task, labels, load())
         terminal.note(predictor.title)
         masks = predictor.task.spatial
-        place = _place(run / "predictions" / str(predictor.number) if masks and out is None else out, masks)
+        out = run / "predictions" / str(predictor.number) if masks and out is None else out
+        place = _place(out, predictor)
         found = predict_with(predictor, paths, terminal)
     values = _masks(found, place) if masks and place else [_classes(found, at) for at in range(len(found.keys))]
     if as_json:
@@ -74,19 +75,21 @@ def predict(
     return 0
 
 
-def _place(out: Path | None, masks: bool) -> Path | None:
+def _place(out: Path | None, predictor: Predictor) -> Path | None:
     """Where to, checked before any work is done."""
     from ..errors import ConfigError
     from ..files import made_folder
 
     if out is None:
         return None
-    if masks:
+    if predictor.task.spatial:
         if out.suffix in (".csv", ".json", ".png") or out.is_file():
             raise ConfigError(f"--out {out}: masks are PNGs, one a file", "Name a folder.")
         return made_folder(out)
     if out.suffix not in (".csv", ".json"):
         raise ConfigError(f"--out {out}: expected a name that ends in .csv or .json")
+    if out.suffix == ".csv" and predictor.classes is None:
+        raise ConfigError(f"--out {out}: {predictor.entry['task']} predicts no classes", "Name a .json file.")
     made_folder(out.parent)
     return out
 

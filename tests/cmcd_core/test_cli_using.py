@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cmcd_core import Features, Objective, RunConfig, embed, predict, retrieve, run
+from cmcd_core import ConfigError, Features, Objective, RunConfig, embed, predict, retrieve, run
 from cmcd_core.catalog import load
 from cmcd_core.cli import main
+from cmcd_core.cli.predict import _place as place_of
 from cmcd_core.cli.predict import mask_names
 from cmcd_core.data.loose import items_in
 from cmcd_core.latents import FITTED, OBJECTIVES, in_one_space
@@ -237,6 +239,14 @@ def test_what_predict_refuses(
     }
     file = scene_files / "depth" / "test-000000.png"
     assert told in cmcd(capsys, "predict", finished_run, file, *(numbers.get(w, w) for w in words), code=2)[1]
+
+
+def test_a_table_of_classes_is_refused_before_any_work_where_a_task_has_none(tmp_path: Path) -> None:
+    predictor: Any = SimpleNamespace(task=SimpleNamespace(spatial=False), classes=None, entry={"task": "counting"})
+    with pytest.raises(ConfigError, match=r"x\.csv: counting predicts no classes"):
+        place_of(tmp_path / "new" / "x.csv", predictor)
+    assert not (tmp_path / "new").exists()
+    assert place_of(tmp_path / "x.json", predictor) == tmp_path / "x.json"
 
 
 def test_the_sources_head_sees_the_sources_modality(finished_run: Path, scene_files: Path) -> None:
