@@ -15,15 +15,16 @@ def estimate(resolved: Resolved) -> dict[str, str]:
     config, steps = resolved.config, resolved.steps
     source, target = resolved.source.name, resolved.target.name
     sources, pairs = _count(resolved, "pretrain", source), _count(resolved, "distill", source, target)
+    rows = _count(resolved, "distill", source)
     side = config.run.size or DEFAULT_SIZES[1]
     cores = usable_cores()
     pretrain = config.pretrain.epochs_for(sources, config.distill.epochs) if "pretrain" in steps else 0
     pretrain = 0 if config.pretrain.teacher else pretrain
     distill = config.distill.epochs_for(pairs) if "distill" in steps else 0
-    images = 0.9 * pretrain * sources + distill * pairs + config.distill.views * sources
+    images = 0.9 * pretrain * sources + distill * pairs + config.distill.views * rows
     seconds = images * (side / 64) ** 2 / (IMAGES_A_SECOND_A_CORE * cores)
     stored = round(MARGIN * side) ** 2
-    disk = (sources * 3 + pairs * 4) * stored + sources * config.distill.views * 512 * 4
+    disk = (sources * 3 + pairs * 4) * stored + rows * config.distill.views * 512 * 4
     memory = 1.2e9 + config.distill.batch_size * 2 * (side / 64) ** 2 * 4e6
     said = {
         "pretrain": "step 1 skipped (teacher)" if config.pretrain.teacher else f"step 1: {pretrain} epochs",

@@ -16,6 +16,9 @@ import timm
 import torch
 
 import cmcd_core
+from cmcd_core.catalog import load
+from cmcd_core.cli.estimate import estimate
+from cmcd_core.resolve import resolve
 
 SMALL = [
     "run", "--source", "image", "--target", "depth", "-o", "data.train=80", "-o", "data.val=40", "-o", "data.test=60",
@@ -180,6 +183,18 @@ def test_dry_run_prints_a_configuration_that_toml_reads(tmp_path: Path) -> None:
     for word in ("time", "disk", "memory"):
         assert word in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_estimate_counts_what_is_cached_on_the_pairs() -> None:
+    """Features of the source are of step 2's data, wherever step 1 had its own."""
+
+    def megabytes(views: int) -> float:
+        data = {"loader": "demo", "train": 400, "val": 20, "test": 20}
+        values = {"source": "image", "target": "depth", "data": data, "pretrain": {"data": {**data, "train": 40}}}
+        resolved = resolve(cmcd_core.RunConfig.from_mapping({**values, "distill": {"views": views}}), load())
+        return float(estimate(resolved)["disk"].split()[1])
+
+    assert megabytes(51) - megabytes(1) == pytest.approx(400 * 50 * 512 * 4 / 1e6, abs=1)
 
 
 def test_help_needs_neither_torch_nor_pydantic(tmp_path: Path) -> None:
