@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .answer import answer, score_of
+from .answer import Answer, score_of
 from .evidence import Evidence
 from .words import counted, percent, points, span
 
@@ -31,15 +31,14 @@ class Caution:
     serious: bool = False
 
 
-def cautions(run: Evidence) -> list[Caution]:
+def cautions(run: Evidence, found: Answer) -> list[Caution]:
     """The serious ones first."""
-    every = [*_gain(run), *_pairs(run), *_measure(run), *_learning(run), *_distance(run), *_lost(run)]
+    every = [*_gain(run, found), *_pairs(run), *_measure(run), *_learning(run), *_distance(run), *_lost(run)]
     return sorted(every, key=lambda caution: not caution.serious)
 
 
-def _gain(run: Evidence) -> Iterator[Caution]:
+def _gain(run: Evidence, found: Answer) -> Iterator[Caution]:
     """The distilled encoder beside those that it should beat."""
-    found = answer(run)
     if found.comparison and found.comparison["interval"][0] <= 0 and "distill" in run.steps:
         text = (
             f"The difference to {found.comparison['over']} is {points(found.comparison['difference'])} points "

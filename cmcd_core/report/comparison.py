@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from .answer import answer
 from .blocks import Block, Code, Figure, Figures, Folded, Section, Table
 from .cautions import Caution, cautions
 from .charts import Line, Point, Row, Style, cut, intervals, legend, lines, parts_of_whole
@@ -291,7 +292,7 @@ def _cautions(groups: Sequence[Group], keys: Sequence[Key]) -> list[Caution]:
             found.append(Caution("One seed", text))
     shared: dict[str, list[str]] = {}
     for group in groups:
-        for one in cautions(group.first):
+        for one in cautions(group.first, answer(group.first)):
             if one.serious:
                 shared.setdefault(one.title, []).append(group.name)
     for title, names in shared.items():

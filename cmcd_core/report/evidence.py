@@ -1,4 +1,4 @@
-"""What a run's folder holds for its report: read here and nowhere else, so that a broken file costs one figure."""
+"""What a run's folder holds for its report, so read that a broken file costs one figure."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ def read_run(path: Path) -> Evidence:
         ConfigError: There is no finished run, or its result cannot be read.
     """
     folder, files, result = RunFolder(path), _Files(path), load_run(path).values
-    arrays, there = files.arrays("report/space.npz"), folder.config_file.is_file()
+    arrays = files.arrays("report/space.npz")
     return Evidence(
         path=path,
         result=result,
         config=files.read("config.toml", read_toml, dict[str, Any]()),
-        config_text=folder.config_file.read_text(encoding="utf-8", errors="replace") if there else "",
-        log=_log(folder.metrics_file),
+        config_text=files.read("config.toml", _text, ""),
+        log=files.read("metrics.jsonl", _log, dict[str, list[Mapping[str, Any]]]()),
         space=files.json("report/space.json") if arrays else {},
         arrays=arrays,
         retrieval=files.json("report/retrieval.json"),
@@ -110,7 +110,7 @@ def read_run(path: Path) -> Evidence:
             for side in ("source", "target")
             if (count := files.read(f"{side}/model.safetensors", _parameters, 0))
         },
-        lost=tuple(files.lost),
+        lost=tuple(dict.fromkeys(files.lost)),
     )
 
 
@@ -150,11 +150,14 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
         return {name: opened[name] for name in opened.files}
 
 
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace")
+
+
 def _log(file: Path) -> dict[str, list[Mapping[str, Any]]]:
     """Lines by stage; half a line, as a crash leaves it, is passed over."""
     stages: dict[str, list[Mapping[str, Any]]] = {}
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-    for line in lines:
+    for line in _text(file).splitlines():
         try:
             entry = json.loads(line)
         except ValueError:

@@ -44,9 +44,9 @@ def _score(one: Evaluated) -> str:
 
 def _blocks(run: Evidence, one: Evaluated) -> Iterator[Block]:
     known = one.predictions
-    if {"class", "probability", "target"} <= known.keys() and one.classes:
+    if {"key", "class", "probability", "target"} <= known.keys() and one.classes:
         yield from _classes(run, one)
-    elif {"mask", "target"} <= known.keys() and one.classes:
+    elif {"key", "mask", "target"} <= known.keys() and one.classes:
         yield from _masks(run, one)
 
 

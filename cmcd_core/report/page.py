@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ..files import write_text
-from .answer import answer
+from .answer import Answer, answer
 from .blocks import Section
 from .cautions import cautions
 from .common_space import joint, retrieval
@@ -56,14 +56,13 @@ def run_page(run: Evidence) -> str:
         deck=found.deck,
         facts=found.facts,
         lead_figure=headline_figure(run, found),
-        cautions=cautions(run),
-        sections=list(_sections(run)),
+        cautions=cautions(run, found),
+        sections=list(_sections(run, found)),
         cmcd=str(run.result.get("cmcd", "")),
     )
 
 
-def _sections(run: Evidence) -> Iterator[Section]:
-    found = answer(run)
+def _sections(run: Evidence, found: Answer) -> Iterator[Section]:
     yield from results(run, found)
     yield from cost(run)
     yield from learning(run)

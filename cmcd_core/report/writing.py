@@ -51,6 +51,6 @@ def _is_free(path: Path) -> None:
     try:
         start = path.read_text(encoding="utf-8", errors="replace")[:2000] if path.is_file() else ""
     except OSError as error:
-        raise ConfigError(f"--out {path}: {error.strerror or error}", "Name another file.") from None
+        raise ConfigError(f"{path}: {error.strerror or error}", "Name another file with --out.") from None
     if GENERATOR not in start:
-        raise ConfigError(f"--out {path}: something is there that is no report", "Name another file.")
+        raise ConfigError(f"{path}: something is there that is no report", "Name another file with --out.")

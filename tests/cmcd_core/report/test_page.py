@@ -154,6 +154,14 @@ def test_what_is_broken_is_told(copied: Path, name: str) -> None:
         assert f"{name} cannot be read" in words
 
 
+def test_predictions_without_keys_cost_their_own_part(copied: Path) -> None:
+    for file in copied.glob("evaluations/*/predictions.npz"):
+        with np.load(file) as opened:
+            kept = {name: opened[name] for name in opened.files if name != "key"}
+        np.savez(file, **kept)
+    assert "predictions" not in {element.attributes.get("id") for element in page_of(copied).all("section")}
+
+
 def test_pictures_of_other_places_are_not_shown(copied: Path) -> None:
     """A run's folder may come from somebody else."""
     secret = copied.parent / "secret.jpg"
@@ -250,15 +258,20 @@ def test_pairs_that_belong_together_are_not_said_to_be_shuffled(tmp_path: Path) 
     [
         (["NOWHERE"], "no finished run here (no result.json)"),
         (["RUN", "RUN"], "named twice"),
-        (["RUN", "--out", "TAKEN"], "something is there that is no report"),
+        (["RUN", "--out", "TAKEN"], "taken.html: something is there that is no report"),
+        (["SPOILT"], "report.html: something is there that is no report\nName another file with --out."),
     ],
 )
 def test_what_is_refused(copied: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     taken = copied.parent / "taken.html"
     taken.write_text("<p>mine")
     places = {"RUN": str(copied), "NOWHERE": str(copied.parent / "nowhere"), "TAKEN": str(taken)}
+    if words == ["SPOILT"]:
+        (copied / "report.html").write_text("<p>mine")
+        places["SPOILT"] = str(copied)
     _, said = report(capsys, *(places.get(word, word) for word in words), code=2)
     assert told in said
+    assert "--out" not in said.splitlines()[0]
     assert taken.read_text() == "<p>mine"
 
 
