@@ -23,7 +23,7 @@ def preset(name: str) -> dict[str, Any]:
         ConfigError: There is none of that name.
     """
     if name not in preset_names():
-        raise ConfigError(f"--preset {name!r}: there is no such preset", f"Known: {', '.join(preset_names())}.")
+        raise ConfigError(f"there is no preset {name!r}", f"Known: {', '.join(preset_names())}.")
     return read_toml(Path(str(files(__name__) / f"{name}.toml")))
 
 
