@@ -20,7 +20,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from . import hookspecs
-from .errors import PluginError
+from .errors import PluginError, did_you_mean, one_line
 from .plugin import (
     Descriptor,
     LoaderOptions,
@@ -123,15 +123,13 @@ class Catalog:
             if plugin.name == name:
                 raise PluginError(f"plugin {name!r} is {plugin.status}: {plugin.reason or 'it provides nothing'}")
         names = sorted({part.name for kind in KINDS for _, part in self.all(kind)})
-        near = get_close_matches(name, names, 1)
-        meant = f"Did you mean {near[0]!r}? " if near else ""
-        raise PluginError(f"nothing called {name!r} is installed", f"{meant}Installed: {', '.join(names)}.")
+        hint = f"{did_you_mean(name, names)}Installed: {', '.join(names)}."
+        raise PluginError(f"nothing called {name!r} is installed", hint)
 
     def _unknown(self, kind: Kind, name: str) -> PluginError:
         offered = sorted({part.name for _, part in self.all(kind)})
-        near = get_close_matches(name.rpartition(":")[2], offered, 1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        hint += f"Installed: {', '.join(offered) or 'none'}."
+        near = did_you_mean(name.rpartition(":")[2], offered)
+        hint = f"{near}Installed: {', '.join(offered) or 'none'}."
         lost = [plugin for plugin in self.plugins if plugin.status in ("broken", "incompatible")]
         if lost:
             hint += f" Not loaded: {', '.join(p.name for p in lost)} (see `cmcd plugins list`)."
@@ -169,9 +167,7 @@ def _load_one(entry: EntryPoint, only: set[str] | None) -> Plugin:
     except BaseException as error:  # SystemExit too: a plugin that exits must not take the command line down
         if os.environ.get("CMCD_STRICT"):
             raise
-        text = " ".join(str(error).split())
-        reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        return Plugin(*origin, "broken", reason, module=entry.value)
+        return Plugin(*origin, "broken", one_line(error), module=entry.value)
 
 
 def _unmet(entry: EntryPoint) -> str:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from .errors import CmcdError, ConfigError
+from .errors import CmcdError, ConfigError, one_line
 from .interfaces.encoder import Encoder
 from .interfaces.modality import Modality
 from .interfaces.side_by_side import SideBySide
@@ -53,9 +53,7 @@ def load_encoder(folder: str | Path) -> Encoder:
     except CmcdError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        if isinstance(error, KeyError):
-            reason = f"its config.json has no {error}"
+        reason = f"its config.json has no {error}" if isinstance(error, KeyError) else one_line(error)
         raise ConfigError(f"{folder}: not an encoder that cmcd or timm saved ({reason})") from error
     return encoder.eval()
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def printable(text: str) -> str:
     """The text as a terminal may have it: what data hold may be a control sequence, which is shown, not sent."""
     if text.isprintable():
         return text
     return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(error: BaseException) -> str:
+    """``ValueError: too small``: an exception's kind and words on one line, the kind alone where it has none."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``Did you mean 'depth'? `` with a space for what comes after; empty where nothing known is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), 1)
+    return f"Did you mean {near[0]!r}? " if near else ""
 
 
 class CmcdError(Exception):

@@ -82,17 +82,14 @@ def clear(kinds: tuple[str, ...], older_than: float | None, yes: bool) -> int:
 
 def only_known(kinds: tuple[str, ...]) -> None:
     """Refuse a kind that cannot be there."""
-    from difflib import get_close_matches
-
     from ..cache import known_kinds
-    from ..errors import ConfigError
+    from ..errors import ConfigError, did_you_mean
 
     known = known_kinds()
     for kind in kinds:
         if kind not in known:
-            near = get_close_matches(kind, known, 1)
-            meant = f"Did you mean {near[0]!r}? " if near else ""
-            raise ConfigError(f"the cache has no kind {kind!r}", f"{meant}Kinds: {', '.join(known)}.")
+            hint = f"{did_you_mean(kind, known)}Kinds: {', '.join(known)}."
+            raise ConfigError(f"the cache has no kind {kind!r}", hint)
 
 
 def deletable(kind: Kind, before: float) -> list[Entry]:

@@ -46,13 +46,13 @@ def doctor(as_json: bool) -> int:
 
 def guarded(label: str, look: Callable[[], Finding]) -> Finding:
     """One look; if it fails, that is what was found."""
+    from ..errors import one_line
     from .machine import Finding
 
     try:
         return look()
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return Finding(["unknown"], problems=[f"{label}: could not be looked at ({reason})"])
+        return Finding(["unknown"], problems=[f"{label}: could not be looked at ({one_line(error)})"])
 
 
 def looks() -> dict[str, Callable[[], Finding]]:

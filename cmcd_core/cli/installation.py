@@ -11,6 +11,7 @@ from textwrap import wrap
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from ..errors import one_line
 from .machine import Finding, gb
 
 SHOWN = ("torch", "torchvision", "torchaudio", "timm", "lightning-fabric", "torchmetrics", "pydantic", "numpy")
@@ -171,4 +172,4 @@ def does_not_load(name: str) -> str:
 
 def words(error: Exception) -> str:
     """An error on one short line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
+    return one_line(error)[:160]
