@@ -27,8 +27,9 @@ from .resolve import chosen_objective
 from .result import SCHEMA, Result, environment
 from .run_folder import LOCK, RunFolder, new_run_folder
 from .settled import refuse_another
-from .stages.distill import Recipe, WeightedSum, teach
+from .stages.distill import Recipe, teach
 from .stages.training import Session, shuffled_batches
+from .stages.weighted_sum import WeightedSum
 from .workbench import make_fabric, widths
 
 

@@ -20,8 +20,10 @@ from .processes import first
 from .resolve import Chosen
 from .run_folder import RunFolder
 from .settled import settle, settled
-from .stages import distill as step_two
+from .stages.distill import distill
+from .stages.pairs import Further, Pairs, bank_features, match_pairs
 from .stages.training import Session, steps_an_epoch
+from .stages.weighted_sum import WeightedSum
 from .workbench import Workbench, frozen, widths
 
 
@@ -68,7 +70,7 @@ def distilled(
     _tell_of_unused_weights(bench, pairs, objective)
     with first(bench.fabric):
         bank = _bank(bench, source, target, objective)
-    history = step_two.distill(
+    history = distill(
         bench.fabric, source, target, objective, bank,
         bench.views("distill", "target", "train"), pairs, config, epochs, seed=seed,
         session=Session.within(folder, lesson.stage, inputs, bench.progress, bench.fabric),
@@ -87,28 +89,28 @@ def distilled(
 
 def taught_objective(
     bench: Workbench, folder: RunFolder, source: Encoder, target: Encoder, lesson: Lesson, *, trained: bool = True
-) -> step_two.WeightedSum:
+) -> WeightedSum:
     """The run's objective as it was saved after step 2, or as it was before it."""
     config = bench.resolved.config.distill
     objective = _objective(bench, source, target, lesson)
     pairs, _ = _pairs(bench, source)
     steps = config.epochs_for(len(pairs)) * steps_an_epoch(len(pairs), config.batch_size)
-    bank = step_two.bank_features(_bank(bench, source, target, objective), pairs)
+    bank = bank_features(_bank(bench, source, target, objective), pairs)
     objective.attach(source, target, bank=bank, pairs=len(pairs), steps=steps)
     if trained:
         objective.load_state_dict(load_file(folder.path / "objective" / "objective.safetensors"))
     return objective.to(bench.fabric.device).eval().requires_grad_(False)
 
 
-def _objective(bench: Workbench, source: Encoder, target: Encoder, lesson: Lesson) -> step_two.WeightedSum:
+def _objective(bench: Workbench, source: Encoder, target: Encoder, lesson: Lesson) -> WeightedSum:
     seed = bench.seed_for("distill")
     dims = min(source.dense_dim, bench.resolved.config.distill.dense_dims or source.dense_dim)
     about = replace(widths(source, target), source_dense=dims)
     terms = [(term.weight, term.key, bench.objective(chosen, about, seed)) for term, chosen in lesson.terms]
-    return step_two.WeightedSum(terms)
+    return WeightedSum(terms)
 
 
-def _tell_of_unused_weights(bench: Workbench, pairs: step_two.Pairs, objective: step_two.WeightedSum) -> None:
+def _tell_of_unused_weights(bench: Workbench, pairs: Pairs, objective: WeightedSum) -> None:
     """A weight that the data give and the loss leaves out would look as if it had counted."""
     if pairs.weight.min() < pairs.weight.max():
         for key in objective.without_weights():
@@ -128,17 +130,17 @@ def student(bench: Workbench, source: Encoder) -> Encoder:
     return student
 
 
-def _pairs(bench: Workbench, source: Encoder) -> tuple[step_two.Pairs, list[Any]]:
+def _pairs(bench: Workbench, source: Encoder) -> tuple[Pairs, list[Any]]:
     """Step 2's training pairs and the source rows that belong to none; and what they are made from, for a digest."""
     weights = [sample.weight for sample in bench.samples("distill", "train")]
     views, source_views = bench.views("distill", "target", "train"), bench.views("distill", "source", "train")
     further = _further_rows(bench, source)
     names = further.names.tolist() if further else None
     made_from = [views.decoded.digest, source_views.decoded.digest, weights, names]
-    return step_two.match_pairs(source_views, views, weights, further), made_from
+    return match_pairs(source_views, views, weights, further), made_from
 
 
-def _bank(bench: Workbench, source: Encoder, target: Encoder, objective: step_two.WeightedSum) -> FeatureBank:
+def _bank(bench: Workbench, source: Encoder, target: Encoder, objective: WeightedSum) -> FeatureBank:
     """What the objective needs of the frozen source on its training views, from the cache or computed now."""
     config = bench.resolved.config.distill
     grid = dense_grid(bench, source, target) if "dense" in objective.needs else None
@@ -165,14 +167,14 @@ def whole_pictures(bench: Workbench, step: Any, encoder: Encoder) -> Tensor:
     return bank.whole()
 
 
-def _further_rows(bench: Workbench, source: Encoder) -> step_two.Further | None:
+def _further_rows(bench: Workbench, source: Encoder) -> Further | None:
     """Source samples of step 1's data, where those are others than step 2's: further candidates."""
     places = bench.resolved.places
     if "pretrain" not in places or places["pretrain"] is places["distill"] or not has_own_source_rows(bench):
         return None
     views = bench.views("pretrain", "source", "train")
     bench.note(f"{len(views)} source samples of {places['pretrain'].name} join step 2's candidates")
-    return step_two.Further(whole_pictures(bench, "pretrain", source), views.decoded.names)
+    return Further(whole_pictures(bench, "pretrain", source), views.decoded.names)
 
 
 def has_own_source_rows(bench: Workbench) -> bool:
@@ -181,7 +183,7 @@ def has_own_source_rows(bench: Workbench) -> bool:
     return any(name in sample.views for sample in train)
 
 
-def _save_objective(folder: Path, objective: step_two.WeightedSum, lesson: Lesson) -> None:
+def _save_objective(folder: Path, objective: WeightedSum, lesson: Lesson) -> None:
     """Heads and temperatures, so that retrieval and distances can be asked for later."""
     write_tensors(folder / "objective.safetensors", objective.state_dict())
     parts = [{"weight": term.weight, "key": term.key, **chosen.identity} for term, chosen in lesson.terms]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,61 +18,15 @@ from torch.utils.checkpoint import checkpoint
 from ..config import DistillConfig
 from ..data.bank import FeatureBank
 from ..data.views import Views
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..interfaces.encoder import Encoder, Features
 from ..interfaces.objective import Objective
 from ..processes import gathered, own_randomness, require_two_each, share
 from .ahead import ahead
+from .pairs import Pairs, bank_features
 from .training import History, Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
 OFFERED = frozenset({"dense", "momentum"})
-
-
-class WeightedSum(Objective):
-    """``0.5*cmc + cmd``: several objectives as one.
-
-    Args:
-        terms: (weight, key, objective) of each summand; ``key`` prefixes its diagnostics.
-    """
-
-    def __init__(self, terms: Sequence[tuple[float, str, Objective]]) -> None:
-        super().__init__()
-        self.terms = [(weight, key) for weight, key, _ in terms]
-        self.parts = nn.ModuleList(objective for _, _, objective in terms)
-        self.needs = frozenset().union(*(objective.needs for _, _, objective in terms))
-
-    def attach(self, source: Encoder, target: Encoder, *, bank: Features | None, pairs: int, steps: int) -> None:
-        for _, objective in self._items():
-            objective.attach(source, target, bank=bank, pairs=pairs, steps=steps)
-
-    def forward(self, source: Features, target: Features) -> Tensor:
-        losses = []
-        for (weight, key), objective in zip(self.terms, self.parts, strict=True):
-            loss: Tensor = objective(source, target)
-            if loss.ndim:
-                raise ConfigError(f"objective {key!r} returned shape {tuple(loss.shape)}, expected a scalar")
-            losses.append(weight * loss)
-        return torch.stack(losses).sum()
-
-    def embed(self, source: Features, target: Features) -> tuple[Tensor, Tensor] | None:
-        """The first common space that a term has."""
-        spaces = (objective.embed(source, target) for _, objective in self._items())
-        return next((space for space in spaces if space is not None), None)
-
-    def after_step(self) -> None:
-        for _, objective in self._items():
-            objective.after_step()
-
-    def diagnostics(self) -> Mapping[str, float]:
-        return {f"{key}.{name}": value for key, part in self._items() for name, value in part.diagnostics().items()}
-
-    def without_weights(self) -> list[str]:
-        """Keys of the terms that take every pair alike, whatever its weight."""
-        return [key for key, part in self._items() if not part.uses_weights]
-
-    def _items(self) -> list[tuple[str, Objective]]:
-        pairs = zip(self.terms, self.parts, strict=True)
-        return [(key, part) for (_, key), part in pairs if isinstance(part, Objective)]
 
 
 class Student(nn.Module):
@@ -149,9 +103,7 @@ class Student(nn.Module):
             checkpoint(
                 self.encoder, part, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(self))
             )
-            for part in x.tensor_split(
-                steps_an_epoch(len(x), self.chunk)
-            )  # never a single one, which BatchNorm refuses
+            for part in x.tensor_split(steps_an_epoch(len(x), self.chunk))  # as for batches: none of a single sample
         ]
         dense = [part.dense for part in parts if part.dense is not None]
         return Features(pooled=torch.cat([part.pooled for part in parts]), dense=torch.cat(dense) if dense else None)
@@ -172,74 +124,16 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
     """What is computed again must not count twice in BatchNorm's running statistics."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
+    counts = [None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone() for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
             norm.momentum = momentum
-
-
-@dataclass(frozen=True)
-class Further:
-    """Source samples of other data than the pairs': candidates that have no partner.
-
-    Attributes:
-        pooled: (M, D) features of the whole pictures.
-        names: (M,) what each one's raw data is known by.
-    """
-
-    pooled: Tensor
-    names: np.ndarray
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Training pairs: positions of each in the source's and the target's decoded views, and the bank's order.
-
-    Attributes:
-        source: (N,) positions in the source's views and in the feature bank.
-        target: (N,) positions in the target's views.
-        unpaired: Positions of the source's views that belong to no pair.
-        group: (N,) equal where pairs share one source item; ``unpaired_group`` goes on for the unpaired ones.
-        weight: (N,) trust in each pair.
-        further: (M, D) source features from other data, which come last in the bank.
-    """
-
-    source: np.ndarray
-    target: np.ndarray
-    unpaired: np.ndarray
-    group: np.ndarray
-    unpaired_group: np.ndarray
-    weight: np.ndarray
-    further: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-
-def match_pairs(source: Views, target: Views, weights: Sequence[float], further: Further | None = None) -> Pairs:
-    """Pair the views that belong to one sample.
-
-    Raises:
-        DataError: Fewer than two pairs.
-    """
-    _, at_source, at_target = np.intersect1d(source.decoded.rows, target.decoded.rows, return_indices=True)
-    if len(at_source) < 2:
-        raise DataError(
-            f"step 2 needs pairs, and {len(at_source)} training samples have both views",
-            "Check the metadata (or the file stems) with `cmcd run --dry-run`.",
-        )
-    unpaired = np.setdiff1d(np.arange(len(source)), at_source)
-    weight = np.asarray(weights, dtype=np.float32)[target.decoded.rows[at_target]]
-    names = source.decoded.names
-    if further is not None:
-        names = np.concatenate([names, further.names])
-    _, groups = np.unique(names, return_inverse=True)  # one photo is one item, whichever data set lists it
-    last = np.concatenate([groups[unpaired], groups[len(source) :]])
-    more = None if further is None else further.pooled
-    return Pairs(at_source, at_target, unpaired, groups[at_source], last, weight, more)
+            if norm.num_batches_tracked is not None and count is not None:
+                norm.num_batches_tracked.copy_(count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,17 +253,3 @@ def distill(
         fabric, source, target, objective, recipe, ahead(make, views.device), bank=whole, pairs=len(pairs), seed=seed,
         session=session, title=title, keys=lambda rows: views.keys(pairs.target[rows]),
     )  # fmt: skip
-
-
-def bank_features(bank: FeatureBank, pairs: Pairs) -> Features:
-    """The bank in the order that objectives are promised: pairs first, unpaired source rows after them."""
-    order = np.concatenate([pairs.source, pairs.unpaired])
-    whole = bank.whole()
-    maps = None if bank.maps is None else torch.from_numpy(bank.maps[0])
-    if not np.array_equal(order, np.arange(len(order))):  # the usual order stays memory-mapped
-        whole = whole[torch.from_numpy(order)]
-        maps = None if maps is None else maps[torch.from_numpy(order)]
-    if pairs.further is not None:
-        whole = torch.cat([whole, pairs.further])
-    group = torch.from_numpy(np.concatenate([pairs.group, pairs.unpaired_group]))
-    return Features(pooled=whole, dense=maps, index=torch.arange(len(whole)), group=group)

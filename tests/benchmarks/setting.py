@@ -20,7 +20,8 @@ from cmcd_core.config import MARGIN, RunSection
 from cmcd_core.data.bank import FeatureBank
 from cmcd_core.data.decoded import BoundModality, DecodedViews
 from cmcd_core.data.views import Views
-from cmcd_core.stages.distill import Pairs, WeightedSum
+from cmcd_core.stages.pairs import Pairs
+from cmcd_core.stages.weighted_sum import WeightedSum
 from cmcd_core.workbench import make_fabric
 
 DEVICE = torch.device("cpu")

@@ -16,7 +16,8 @@ from cmcd_core.data.bank import FeatureBank, feature_bank
 from cmcd_core.data.views import Views
 from cmcd_core.progress import Progress
 from cmcd_core.stages.ahead import ahead
-from cmcd_core.stages.distill import Recipe, bank_features, distill, teach
+from cmcd_core.stages.distill import Recipe, distill, teach
+from cmcd_core.stages.pairs import bank_features
 from cmcd_core.stages.training import Session, batch_seed, shuffled_batches
 
 from .measuring import Found, Row, Seconds, alternating, at_least, both_clocks, middle, ratio, require

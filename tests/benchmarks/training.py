@@ -18,7 +18,8 @@ from cmcd_core import Encoder, Objective
 from cmcd_core.config import DistillConfig
 from cmcd_core.progress import Progress
 from cmcd_core.run_folder import RunFolder
-from cmcd_core.stages.distill import Student, bank_features, distill
+from cmcd_core.stages.distill import Student, distill
+from cmcd_core.stages.pairs import bank_features
 from cmcd_core.stages.training import Plan, Session, batch_seed, shuffled_batches
 
 from .measuring import Found, Row, alternating, at_least, at_most, both_clocks, middle, ratio, require

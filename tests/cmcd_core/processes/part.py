@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cmcd_core import Features, Widths
 from cmcd_core.processes import agreed, first, gathered, join, led, share
-from cmcd_core.stages.distill import WeightedSum
+from cmcd_core.stages.weighted_sum import WeightedSum
 
 BATCH, WIDTH, DENSE, PAIRS = 48, 12, 8, 96
 WITH_QUEUES: dict[str, dict[str, Any]] = {

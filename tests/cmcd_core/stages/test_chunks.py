@@ -88,6 +88,7 @@ def test_batchnorms_statistics_are_counted_once() -> None:
     assert torch.allclose(norm.running_mean, expected.running_mean, atol=1e-12)
     assert torch.allclose(norm.running_var, expected.running_var, atol=1e-12)
     assert norm.momentum == 0.1
+    assert norm.num_batches_tracked == 3
 
 
 def test_it_saves_memory() -> None:

@@ -19,7 +19,8 @@ from cmcd_core.data.bank import feature_bank
 from cmcd_core.data.decoded import BoundModality, decode_views
 from cmcd_core.data.views import Views
 from cmcd_core.progress import Progress
-from cmcd_core.stages.distill import distill, match_pairs
+from cmcd_core.stages.distill import distill
+from cmcd_core.stages.pairs import match_pairs
 from cmcd_core.stages.training import Session
 
 COUNT, SIDE = 10, 32

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from cmcd_core import ConfigError, DataError, Encoder, Features, Objective, PluginError, RunConfig, Widths
 from cmcd_core.catalog import load
 from cmcd_core.data.digest import weights_digest
-from cmcd_core.stages.distill import Student, WeightedSum, distill, match_pairs
+from cmcd_core.stages.distill import Student, distill
+from cmcd_core.stages.pairs import match_pairs
 from cmcd_core.stages.training import Session
+from cmcd_core.stages.weighted_sum import WeightedSum
 
 COUNT, WIDTH = 40, 12
 RNG = np.random.default_rng(0)

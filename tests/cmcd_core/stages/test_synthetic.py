@@ -16,10 +16,12 @@ from lightning_fabric import Fabric
 from cmcd_core import RunConfig, Sample, Widths
 from cmcd_core.catalog import load
 from cmcd_core.data.labels import label_subset
-from cmcd_core.stages.distill import WeightedSum, distill, match_pairs
+from cmcd_core.stages.distill import distill
 from cmcd_core.stages.evaluate import linear
 from cmcd_core.stages.labelled import Splits, labelled
+from cmcd_core.stages.pairs import match_pairs
 from cmcd_core.stages.training import Session
+from cmcd_core.stages.weighted_sum import WeightedSum
 
 CLASSES, LATENT, DISTRACTORS = 6, 6, 26
 WIDTH = LATENT + DISTRACTORS
