@@ -27,6 +27,7 @@ def collect(comparisons: Path, file: Path) -> None:
         rows |= {_key(row): row for row in _rows(folder.parent)}
     lines = [json.dumps(rows[key], ensure_ascii=False) for key in sorted(rows)]
     if lines:
+        file.parent.mkdir(exist_ok=True)
         file.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 
 
