@@ -95,8 +95,8 @@ def best(table: Table, names: Iterable[str] = EXISTING) -> str | None:
 
 def _scores(title: str, data: dict[str, Table]) -> str:
     lines = [f"### {title}", "", "| method | " + " | ".join(data) + " |", "|---" * (len(data) + 1) + "|"]
-    seeds = [f"{len(table['l2'].score) if 'l2' in table else 0} seeds" for table in data.values()]
-    lines.append("| | " + " | ".join(seeds) + " |")
+    seeds = [len(table["l2"].score) if "l2" in table else 0 for table in data.values()]
+    lines.append("| seeds | " + " | ".join(map(str, seeds)) + " |")
     for name in METHODS:
         cells = []
         for table in data.values():
