@@ -11,7 +11,7 @@ from typing import Any
 from .interfaces.timm_encoder import TimmEncoder
 from .reading import Reader
 from .report.cautions import SMALL_TEST
-from .report.words import budget, labels_of, short_name
+from .report.words import budget, labels, labels_of, short_name
 
 MADE = "<!-- made by cmcd export -->"
 """Tells a card of ours from a README that somebody wrote."""
@@ -52,7 +52,7 @@ def _front(reader: Reader, taught: Mapping[str, Any], folder: Path) -> str:
             dataset_name=short_name(entry["data"]),
             dataset_split="test",
             metric_type=entry["primary"],
-            metric_name=f"{entry['primary']}, {entry['protocol']}, {entry['labels']} labels",
+            metric_name=f"{entry['primary']}, {entry['protocol']}, {labels(entry)}",
             metric_value=round(entry["metrics"][entry["primary"]], 4),
         )
         for entry in _distilled(taught)

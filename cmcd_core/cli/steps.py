@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +107,19 @@ def evaluate(
             held = there.read_config()["evaluate"]["labels"]
             flags["labels"] = tuple(dict.fromkeys([*held, *flags["labels"]]))
         if data is not None:
-            base["evaluate"], data = {**base.get("evaluate", {}), "data": dict(parse_data(data))}, None
+            base, data = _set(base, "evaluate", "data", dict(parse_data(data))), None
     elif folder is not None:
         encoder = folder / "target" if card is None else folder
         base = {"target": _modality(_card(encoder) or {}), **base}
-        base["evaluate"] = {**base.get("evaluate", {}), "encoder": str(encoder.absolute())}
+        base = _set(base, "evaluate", "encoder", str(encoder.absolute()))
     values = configuration(base, flags, data, assignments)
     return execute(values, str(file or ""), flags, resume=inside, steps=("evaluate",))
+
+
+def _set(base: dict[str, Any], section: str, key: str, value: Any) -> dict[str, Any]:
+    """One key of a section; what a file has in a section's place, and is none, is left to be refused by its name."""
+    there = base.get(section, {})
+    return {**base, section: {**there, key: value}} if isinstance(there, Mapping) else base
 
 
 def _run_folder(
