@@ -35,8 +35,7 @@ class OpenedRun:
     @property
     def lesson(self) -> Lesson:
         """What step 2 taught."""
-        resolved = self.bench.resolved
-        return Lesson("distill", "step 2", resolved.expression, resolved.objectives, "target")
+        return Lesson.of(self.bench.resolved)
 
     def objective(self) -> Objective:
         """The trained objective: its heads and temperatures."""

@@ -20,7 +20,7 @@ from .errors import ConfigError, DataError
 from .interfaces.encoder import Encoder
 from .interfaces.loader import Sample, Split
 from .progress import Progress
-from .resolve import modality_of_data, open_data
+from .resolve import data_name, modality_of_data, open_data
 from .run_folder import RunFolder
 from .workbench import Side, make_fabric, on_error
 
@@ -84,8 +84,7 @@ class Reader:
         options = {key: value for key, value in self.encoder.card.get("options", {}).items() if key not in said}
         bound = bind(modality_of_data(self.catalog, self.encoder.card["modality"], loader, options))
         samples = [sample for sample in loader.split(split) if bound.name in sample.views]
-        root = getattr(chosen.options, "root", None)
-        name = f"{chosen.name}:{root}" if root else chosen.name
+        name = data_name(chosen)
         if not samples:
             raise DataError(f"{name}: no sample of the {split} split has a view called {bound.name!r}")
         return SplitViews(name, samples, bound, on_error(chosen))

@@ -51,6 +51,12 @@ class Chosen:
         }
 
 
+def data_name(loader: Chosen) -> str:
+    """A data set's name for people: ``folder:my_pairs``, or its loader's where it has no folder."""
+    root = getattr(loader.options, "root", None)
+    return f"{loader.name}:{root}" if root else loader.name
+
+
 @dataclass(frozen=True, eq=False)
 class Place:
     """A data set that serves one or more steps, and the two modalities as it says they are to be read."""
@@ -63,8 +69,7 @@ class Place:
     @property
     def name(self) -> str:
         """For people: the folder, or the demo."""
-        root = getattr(self.part.options, "root", None)
-        return f"{self.part.name}:{root}" if root else self.part.name
+        return data_name(self.part)
 
 
 @dataclass(frozen=True)

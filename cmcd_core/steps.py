@@ -86,7 +86,7 @@ class Steps:
         if "distill" in steps:
             assert source is not None
             with self.timed("distill"):
-                lesson = Lesson("distill", "step 2", self.resolved.expression, self.resolved.objectives, "target")
+                lesson = Lesson.of(self.resolved)
                 target, self.found["distill"] = distilled(bench, self.folder, source, lesson, extend=self.extend)
             if fabric.is_global_zero:
                 with self.timed("distance"):

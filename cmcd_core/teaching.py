@@ -17,7 +17,7 @@ from .files import write_json, write_tensors
 from .grammar import Term
 from .interfaces.encoder import Encoder
 from .processes import first
-from .resolve import Chosen
+from .resolve import Chosen, Resolved
 from .run_folder import RunFolder
 from .settled import settle, settled
 from .stages.distill import distill
@@ -43,6 +43,11 @@ class Lesson:
     expression: str
     terms: tuple[tuple[Term, Chosen], ...]
     where: str
+
+    @classmethod
+    def of(cls, resolved: Resolved) -> Lesson:
+        """What step 2 of a run teaches."""
+        return cls("distill", "step 2", resolved.expression, resolved.objectives, "target")
 
 
 def distilled(
