@@ -65,10 +65,11 @@ def _teacher(run: Evidence, entry: Mapping[str, Any]) -> Iterator[Caution]:
     scratch = score_of(run, entry, "scratch")
     metric = entry["primary"]
     if teacher and scratch and run.source != run.target and teacher["metrics"][metric] <= scratch["metrics"][metric]:
+        given = "teacher" in run.result.get("pretrain", {})
         text = (
             f"On {run.source} itself the source encoder reaches {percent(teacher['metrics'][metric])} {metric} with "
             f"the same labels, and training from scratch on {run.target} {percent(scratch['metrics'][metric])}. There "
-            "is little to hand down: try a pretrained teacher."
+            f"is little to hand down: try {'another' if given else 'a pretrained'} teacher."
         )
         yield Caution("The source encoder knows little of this task", text)
 
