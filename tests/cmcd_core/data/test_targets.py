@@ -75,7 +75,7 @@ def test_masks_are_kept_squashed_and_at_their_own_size(cache: Path) -> None:
     rng = np.random.default_rng(0)
     masks = [rng.integers(0, 3, shape).astype(np.uint8) for shape in ((8, 12), (20, 6), (10, 10))]
     targets = read(masks, 10)
-    assert len(targets) == 3
+    assert len(targets.array) == 3
     assert targets.spatial
     assert np.asarray(targets.array).shape == (3, 10, 10)
     for position, mask in enumerate(masks):
