@@ -10,12 +10,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from cmcd_objectives.functional import tiles
 
 from tests.benchmarks import choices, data_path, losses, page, teacher_cache, training
 from tests.benchmarks.__main__ import ALL, LONG, main
 from tests.benchmarks.measuring import Found, Ratio, Row, Seconds, alternating, at_least, at_most, ratio, require
 
 REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def tiled_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The harness's processes choose a form of the losses; tests of this process must not keep it."""
+    monkeypatch.setattr(tiles, "TILED_FROM", tiles.TILED_FROM)
 
 
 def test_sides_take_turns_and_ratios_are_of_pairs() -> None:
