@@ -30,8 +30,8 @@ from cmcd_core.cli import main
 
 ROOT = Path(__file__).parents[1]
 CONSOLE = re.compile(r"^<!-- run -->\n```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SLOW = {"README.md", "docs/tutorial.md"}
-"""Pages that train at full length."""
+SLOW = {"README.md", "docs/tutorial.md", "docs/edge.md", "docs/distance.md"}
+"""Pages that train at full length, or ask for much."""
 
 
 def python_blocks(document: Document) -> Iterable[Region]:

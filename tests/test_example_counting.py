@@ -67,6 +67,7 @@ def test_listed_and_described(site: Path, tmp_path: Path) -> None:
     assert "background" in done.stdout
 
 
+@pytest.mark.slow
 def test_own_tests_pass(site: Path) -> None:
     words = ["-m", "pytest", "-p", "no:cacheprovider", str(EXAMPLE / "tests")]
     done = python(site, EXAMPLE.parents[1], *words)
@@ -88,6 +89,7 @@ def result(site: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     return {**json.loads(done.stdout), "folder": folder / "run"}
 
 
+@pytest.mark.slow
 def test_a_run_evaluates_every_encoder(result: dict[str, Any]) -> None:
     entries = result["evaluations"]
     found = {(e["encoder"], e["modality"], e["protocol"], e["labels"]): e for e in entries}
@@ -105,6 +107,7 @@ def test_a_run_evaluates_every_encoder(result: dict[str, Any]) -> None:
     assert (result["folder"] / "label-efficiency.png").is_file()
 
 
+@pytest.mark.slow
 def test_its_predictions_are_the_shares_of_the_masks(result: dict[str, Any]) -> None:
     loader = load().loader("demo")
     masks = {

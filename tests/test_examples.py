@@ -90,6 +90,7 @@ def test_options_are_shown(site: Path, tmp_path: Path, name: str, shown: tuple[s
     assert all(text in done.stdout for text in shown)
 
 
+@pytest.mark.slow
 def test_own_tests_pass(site: Path) -> None:
     folders = [str(EXAMPLES / name / "tests") for name in NAMES]
     done = python(site, EXAMPLES.parent, "-m", "pytest", "-p", "no:cacheprovider", *folders)

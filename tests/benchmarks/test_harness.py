@@ -115,6 +115,7 @@ def test_the_command_refuses_few_repeats_and_unknown_names(capsys: pytest.Captur
         assert (Path(__file__).parent / f"{name}.py").is_file()
 
 
+@pytest.mark.slow
 def test_one_benchmark_from_the_command_line() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks", "--only", "start_up", "--quick"],

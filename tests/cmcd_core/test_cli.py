@@ -95,6 +95,7 @@ def test_plain_timm_gives_the_same_features(finished: tuple[Path, subprocess.Com
         assert torch.allclose(theirs(normal), ours(x).pooled, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_its_config_repeats_the_run(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     where, _ = finished
     done = cmcd("run", "-c", "first/config.toml", "--out", "second", "--json", cwd=where)
@@ -121,6 +122,7 @@ def test_an_existing_folder_is_refused_and_a_finished_one_resumes_to_nothing(
     assert (where / "first/result.json").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGTERM")
 def test_a_stopped_run_goes_on_to_the_same_numbers(
     finished: tuple[Path, subprocess.CompletedProcess[str]],

@@ -177,6 +177,7 @@ def test_listed_as_ok(site: Path, tmp_path: Path) -> None:
         assert rows[f"new_{kind}"] == ["ok", {kind: [f"new_{kind}"]}]
 
 
+@pytest.mark.slow
 def test_own_tests_pass_unchanged(site: Path, written: dict[str, Path]) -> None:
     folders = [str(folder / "tests") for folder in written.values()]
     done = python(site, site, "-m", "pytest", "-q", "-p", "no:cacheprovider", *folders)

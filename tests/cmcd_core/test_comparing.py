@@ -176,6 +176,7 @@ def test_intervals() -> None:
     assert interval({0: np.full(50, 0.4)}) == [pytest.approx(0.4)] * 2
 
 
+@pytest.mark.slow
 def test_tuning_searches_the_same_kinds_of_keys_and_keeps_its_trials(tiny_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     asked = comparison(tiny_folder, tmp_path / "c", ("cmc", "cmc + 0.5*nt_xent"), seeds=1, trials=2)
@@ -224,6 +225,7 @@ def weights_and_times(out: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")}
 
 
+@pytest.mark.slow
 def test_parts_of_an_array_are_summarised_together(
     done: tuple[Path, dict[str, Any]], tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -161,6 +161,7 @@ def test_three_evaluate_and_compare_with_an_objective(tiny_folder: Path, tmp_pat
     assert {entry["encoder"] for entry in values["evaluations"]} >= {"distilled", "scratch", "l2", "ssl-target"}
 
 
+@pytest.mark.slow
 def test_cmcd_starts_the_others(source: Path, two: Path, tiny_folder: Path, tmp_path: Path) -> None:
     """By Fabric's launcher, from the command line."""
     words = [*STEP_TWO, "--teacher", source / "source", "--data", tiny_folder, "--out", tmp_path / "run", "--json"]

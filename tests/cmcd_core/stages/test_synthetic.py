@@ -77,7 +77,7 @@ def accuracy(
     return dict(linear(target, task, splits, {"5": subsets}, seed=0))["5"].metrics["top1"]
 
 
-@pytest.mark.parametrize("objective", ["cmd", "cmc"])
+@pytest.mark.parametrize("objective", ["cmd", pytest.param("cmc", marks=pytest.mark.slow)])
 def test_distilled_beats_untrained_and_shuffling_the_pairs_kills_the_gain(
     fabric: Fabric, small: SimpleNamespace, objective: str
 ) -> None:
@@ -90,6 +90,7 @@ def test_distilled_beats_untrained_and_shuffling_the_pairs_kills_the_gain(
     assert control < distilled - 0.15
 
 
+@pytest.mark.slow
 def test_the_error_grows_with_the_noise(fabric: Fabric, small: SimpleNamespace) -> None:
     scores = [accuracy(fabric, small, "cmd", noise=noise) for noise in (0.1, 1.0, 3.0)]
     assert scores[0] > scores[1] + 0.05

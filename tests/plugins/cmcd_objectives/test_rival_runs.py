@@ -52,7 +52,15 @@ def configured(expression: str, teacher: Path, out: Path, **changed: Any) -> Run
     )
 
 
-@pytest.mark.parametrize("expression", [*POOLED, "0.5*cmc + socket + compress"])
+QUICK = ("seed", "pkt", "crd", "0.5*cmc + socket + compress")
+"""Of each kind one: a queue, relations of the batch, the whole set's memory, and a sum."""
+EACH = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    for name in (*POOLED, "0.5*cmc + socket + compress")
+]
+
+
+@pytest.mark.parametrize("expression", EACH)
 def test_a_run(expression, teacher, tmp_path):
     result = run(configured(expression, teacher, tmp_path / "run"))
     assert math.isfinite(result.values["distill"]["loss"])
