@@ -35,13 +35,14 @@ QUICK = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, each benchmark in a process of its own with an empty cache; print; write the page. 1: one failed."""
+    """Measure, each benchmark in a process of its own with an empty cache; print, and write the page after each. 1: one
+    failed."""
     asked = parser().parse_args(arguments)
     if asked.inside:
         module = import_module(f".{asked.inside}", __package__)
         print(json.dumps(module.measure(asked.count, asked.quick).to_mapping()))
         return 0
-    failed, measured = [], {}
+    failed: list[str] = []
     count = QUICK if asked.quick else asked.repeats
     for name in asked.only or ALL:
         began = time.perf_counter()
@@ -51,10 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         seconds = time.perf_counter() - began
         show(name, found, seconds)
-        measured[name] = (found, seconds)
-    if measured and not asked.quick:
-        add(asked.page, {name: ({**ALL, **LONG}[name], *values) for name, values in measured.items()})
-        print(f"written: {asked.page}", file=sys.stderr)
+        if not asked.quick:
+            add(asked.page, {name: ({**ALL, **LONG}[name], found, seconds)})
+            print(f"written: {asked.page}", file=sys.stderr)
     for name in failed:
         print(f"{name}: failed, see above", file=sys.stderr)
     return 1 if failed else 0

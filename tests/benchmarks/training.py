@@ -83,7 +83,7 @@ def measure_student(name: str, given: Lesson, new: Callable[[], Encoder], repeat
 def step_two(given: Lesson, config: DistillConfig, made: Fabric, target: Encoder, goal: Objective) -> float:
     """An epoch as a run does it, with its log and its checkpoint; the loss."""
     with tempfile.TemporaryDirectory() as folder:
-        session = Session.within(RunFolder(Path(folder)), "distill", "", Progress())
+        session = Session.within(RunFolder(Path(folder)), "distill", "", Progress(), made)
         history = distill(
             made, target, target, goal, given.bank, given.views, given.pairs, config, 1, seed=0, session=session
         )
