@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def tables(results: Path) -> str:
         _differences("Against the best existing method, all labels", everything),
         _costs(small),
     ]
-    return "\n".join(parts)
+    return "\n".join(line if line.startswith("|") else fill(line, 120) for part in parts for line in part.split("\n"))
 
 
 def _read(rows: list[dict[str, Any]]) -> dict[int, Table]:
