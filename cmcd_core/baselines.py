@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .config import Step
+from .config import SSL, Step
 from .data.digest import digest
 from .encoders import load_encoder
 from .errors import ConfigError
@@ -14,8 +14,6 @@ from .pretraining import Pretraining, pretrained
 from .run_folder import RunFolder
 from .teaching import Lesson, distilled
 from .workbench import Workbench, frozen
-
-SSL = "ssl-target"
 
 
 def baseline_encoders(

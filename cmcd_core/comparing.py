@@ -89,7 +89,7 @@ def _values_of(expression: str) -> dict[str, Any]:
 def _without_trainings(values: dict[str, Any]) -> dict[str, Any]:
     """Of a cell that takes over another's baselines: those that are trained without labels are not trained again."""
     evaluate = RunConfig.from_mapping(values).evaluate
-    kept = [name for name in evaluate.baselines if name not in (*evaluate.objectives, "ssl-target")]
+    kept = [name for name in evaluate.baselines if name not in evaluate.trained_without_labels]
     return merge(values, {"evaluate": {"baselines": kept or ["none"]}})
 
 

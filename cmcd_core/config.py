@@ -17,7 +17,8 @@ Step = Literal["pretrain", "distill", "evaluate"]
 STEPS: tuple[Step, ...] = ("pretrain", "distill", "evaluate")
 """The method's three steps, in order; each has a section of that name."""
 PROTOCOLS = ("linear", "finetune", "knn")
-BASELINES = ("scratch", "ssl-target", "source", "none")
+SSL = "ssl-target"
+BASELINES = ("scratch", SSL, "source", "none")
 """What an evaluation can compare with besides objectives."""
 PRETRAIN_SAMPLES, DISTILL_SAMPLES = 26_000, 24_000
 """Samples seen by default in steps 1 and 2, whatever the data's size."""
@@ -223,6 +224,11 @@ class EvaluateConfig(Section):
     def objectives(self) -> tuple[str, ...]:
         """The baselines that are objectives: expressions such as 'l2' or 'cmd + 0.5*cmc'."""
         return tuple(name for name in self.baselines if name not in BASELINES)
+
+    @property
+    def trained_without_labels(self) -> tuple[str, ...]:
+        """The baselines that are encoders trained before step 3: objectives, and self-supervision on the target."""
+        return tuple(name for name in self.baselines if name == SSL or name in self.objectives)
 
     @model_validator(mode="after")
     def _known(self) -> EvaluateConfig:

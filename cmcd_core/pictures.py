@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from .data.arrays import evenly
-from .data.decoded import decode_one
+from .data.decoded import BoundModality, decode_one
 from .errors import CmcdError, DataError, printable
 from .files import write_json, write_text
 from .interfaces.loader import Sample
@@ -111,8 +112,13 @@ def _pictures(bench: Workbench, sample: Sample) -> dict[str, np.ndarray]:
             view = decode_one(sample.key, sample.views[bound.name], bound)
         except DataError:  # the source may be broken where only the target was needed
             continue
-        out[bound.name] = bound.modality.picture(bound.modality.resize(view, SIDE) if bound.modality.spatial else view)
+        out[bound.name] = small_picture(view, bound)
     return out
+
+
+def small_picture(view: Tensor, bound: BoundModality) -> np.ndarray:
+    """(h, w, 3) uint8 of one decoded view (C, H, W), of the size that sheets have."""
+    return bound.modality.picture(bound.modality.resize(view, SIDE) if bound.modality.spatial else view)
 
 
 def draw_curve(folder: RunFolder, entries: Sequence[Mapping[str, Any]]) -> None:

@@ -88,6 +88,8 @@ def run(
         config = _extended(config)
     resolved = resolve(config, catalog, steps)
     _has_encoder(resolved)
+    if resume and config.run.out is None:
+        raise ConfigError("--resume: a new folder holds no run", "Leave --resume out to start one.")
     path = config.run.out or default_folder(resolved)
     folder = RunFolder(path, Curves(path) if config.run.tensorboard else None)
     if not (resume or extend):

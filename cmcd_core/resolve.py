@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from .catalog import Catalog, Kind, Plugin
-from .config import STEPS, DataConfig, ModalityConfig, RunConfig, Step, explain
+from .config import SSL, STEPS, DataConfig, ModalityConfig, RunConfig, Step, explain
 from .curves import require_tensorboard
 from .errors import CmcdError, ConfigError, DataError, PluginError
 from .grammar import Term, parse_expression
@@ -143,7 +143,7 @@ def resolve(config: RunConfig, catalog: Catalog, steps: tuple[Step, ...] = STEPS
     tasks = _tasks(catalog, config) if "evaluate" in steps else ()
     contrast = None
     own_step_one = "pretrain" in steps and not config.pretrain.teacher
-    if own_step_one or ("evaluate" in steps and "ssl-target" in config.evaluate.baselines):
+    if own_step_one or ("evaluate" in steps and SSL in config.evaluate.baselines):
         step_one = {"temperature": config.pretrain.temperature}
         contrast = _chosen(catalog, "objective", CONTRAST, step_one, "nt_xent")
     taught = {e: chosen(several) for e, several in rivals.items()} if {"distill", "evaluate"} <= set(steps) else {}

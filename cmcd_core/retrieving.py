@@ -19,14 +19,13 @@ from .errors import ConfigError, DataError
 from .interfaces.loader import Sample, Split
 from .latents import in_one_space
 from .opened import OpenedRun, open_run
+from .pictures import small_picture
 from .progress import Progress
 from .reading import Reader, SplitViews, open_reader
 from .report.pictures import Shown, retrieval_sheet
 from .workbench import Side
 
 OTHER: dict[Side, Side] = {"source": "target", "target": "source"}
-SIDE = 128
-"""Pixels of a picture on the sheet."""
 MOST_ROWS = 24
 """Queries on the sheet; a taller picture is no help."""
 
@@ -167,5 +166,4 @@ def _draw(
 
 
 def _picture(item: Item, bound: BoundModality) -> np.ndarray:
-    view, modality = decode_one(item.key, item.raw, bound), bound.modality
-    return modality.picture(modality.resize(view, SIDE) if modality.spatial else view)
+    return small_picture(decode_one(item.key, item.raw, bound), bound)

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from ..catalog import Catalog
+from ..data.arrays import evenly
 from ..errors import CmcdError, PluginError
-from ..interfaces.loader import PairedLoader, Sample, Split
+from ..interfaces.loader import SPLITS, PairedLoader, Sample, Split
 from ..interfaces.task import Task
 from .findings import Check, Failed, Skipped, Subject, once, raised, require
 from .raws import taken
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 LOOKED_AT = 20_000
 """Samples of a split that are looked at; of larger ones, so many at even distances."""
 DECODED = 3
@@ -79,7 +79,7 @@ class LoaderSubject(Subject):
     def rows(self) -> Iterator[tuple[Split, Sample]]:
         """Of each split, all or many."""
         for name, samples in self.splits.items():
-            for row in np.linspace(0, len(samples) - 1, min(len(samples), LOOKED_AT)).round().astype(int).tolist():
+            for row in evenly(len(samples), LOOKED_AT).tolist():
                 yield name, samples[row]
 
 

@@ -240,6 +240,17 @@ def test_a_batch_longer_than_the_queue_leaves_its_last_rows():
     assert sorted(objective.further.index.tolist()) == [4, 6]
 
 
+def steps(objective, bank, *, epochs, size):
+    """Train on shuffled batches of the bank's 20 items; control comes back after each step."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(epochs):
+        for rows in torch.randperm(20, generator=generator).split(size):
+            source, _ = batch(bank, rows)
+            objective(source, Features(pooled=source.pooled))
+            objective.after_step()
+            yield
+
+
 @pytest.mark.parametrize("name", ["cmd", "cmc"])
 def test_a_queue_longer_than_an_epoch_holds_no_item_twice(name):
     """Or the copies would be wrong answers that no one can tell from one another, and count in the bound."""
@@ -247,14 +258,9 @@ def test_a_queue_longer_than_an_epoch_holds_no_item_twice(name):
     options = {"anchors": "source"} if name == "cmd" else {"direction": "target_to_source"}
     objective = build(name, **PLAIN, bank=bank, queue=4096, group_aware=False, **options)
     assert objective.further.size == 20
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(4):
-        for rows in torch.randperm(20, generator=generator).split(5):
-            source, target = batch(bank, rows)
-            objective(source, Features(pooled=source.pooled))
-            objective.after_step()
-            held = objective.further.index[~objective.further.exclude(None, None)[0]].tolist()
-            assert len(held) == len(set(held))
+    for _ in steps(objective, bank, epochs=4, size=5):
+        held = objective.further.index[~objective.further.exclude(None, None)[0]].tolist()
+        assert len(held) == len(set(held))
     rows = torch.tensor([3, 0, 11])
     source, target = batch(bank, rows)
     others = [i for i in held if i not in rows]
@@ -266,12 +272,8 @@ def test_the_bound_on_mutual_information_is_no_more_than_the_entropy_of_the_item
     bank = make_bank()
     options = {"temperature": 1e-3, "direction": "target_to_source", "group_aware": False}
     objective = build("cmc", **PLAIN, bank=bank, queue=4096, **options)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(10):
-        for rows in torch.randperm(20, generator=generator).split(4):
-            source, _ = batch(bank, rows)
-            objective(source, Features(pooled=source.pooled))
-            objective.after_step()
+    for _ in steps(objective, bank, epochs=10, size=4):
+        pass
     assert objective.diagnostics()["mutual_information_bound"] <= math.log(20)
 
 
