@@ -109,9 +109,8 @@ def choices() -> Finding:
     lines = [f"auto picks {choice.device}: {choice.why['device']}"]
     lines.append(f"{choice.precision}: {choice.why['precision']}")
     lines.append(f"{choice.threads} thread{'s' * (choice.threads != 1)}: {choice.why['threads']}")
-    ahead = "each batch made a step early" if choice.device == "cpu" and choice.threads > 1 else ""
-    ahead = "augmentation on the GPU, pinned memory" if choice.device == "cuda" else ahead
-    lines.append(", ".join(filter(None, ["channels_last", "fused AdamW", ahead, "no torch.compile (takes longer)"])))
+    gpu_only = ["augmentation on the GPU", "pinned memory"] if choice.device == "cuda" else []
+    lines.append(", ".join(["channels_last", "fused AdamW", *gpu_only, "no torch.compile (takes longer)"]))
     return Finding(lines, {**found, "why": choice.why})
 
 

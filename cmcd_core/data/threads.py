@@ -1,4 +1,4 @@
-"""Threads that decode and make batches beside the network: each computes on one core."""
+"""Threads that decode: each computes on one core."""
 
 from __future__ import annotations
 

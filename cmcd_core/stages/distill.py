@@ -22,7 +22,6 @@ from ..errors import ConfigError
 from ..interfaces.encoder import Encoder, Features
 from ..interfaces.objective import Objective
 from ..processes import gathered, own_randomness, require_two_each, share
-from .ahead import ahead
 from .pairs import Pairs, bank_features
 from .training import History, Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
@@ -250,6 +249,6 @@ def distill(
     whole = bank_features(bank, pairs)
     target = target.to(memory_format=torch.channels_last)
     return teach(
-        fabric, source, target, objective, recipe, ahead(make, views.device), bank=whole, pairs=len(pairs), seed=seed,
+        fabric, source, target, objective, recipe, make, bank=whole, pairs=len(pairs), seed=seed,
         session=session, title=title, keys=lambda rows: views.keys(pairs.target[rows]),
     )  # fmt: skip

@@ -16,7 +16,6 @@ from ..errors import DataError
 from ..interfaces.encoder import Encoder, Features
 from ..interfaces.objective import Objective
 from ..processes import gathered, own_randomness, require_two_each, share
-from .ahead import ahead
 from .training import History, Plan, Session, batch_seed, fit, shuffled_batches, steps_an_epoch
 
 HEAD_WIDTH = 128
@@ -84,7 +83,7 @@ def pretrain(
     def keys(epoch: int, number: int) -> list[str]:
         return views.keys(shuffled_batches(count, config.batch_size, seed, epoch)[number])
 
-    return fit(fabric, module, plan, ahead(make, views.device), seed=seed, session=session, title=title, keys=keys)
+    return fit(fabric, module, plan, make, seed=seed, session=session, title=title, keys=keys)
 
 
 def _two_views(

@@ -95,6 +95,11 @@ def alternating(
     return taken
 
 
+def added(one: Sequence[Seconds], other: Sequence[Seconds]) -> list[Seconds]:
+    """What both took one after the other, go by go."""
+    return [Seconds(a.wall + b.wall, a.cpu + b.cpu) for a, b in zip(one, other, strict=True)]
+
+
 def ratio(over: Sequence[Seconds], under: Sequence[Seconds], clock: str = "wall", times: float = 1.0) -> Ratio:
     """``times`` · over / under, go by go."""
     each = [times * getattr(a, clock) / getattr(b, clock) for a, b in zip(over, under, strict=True)]

@@ -15,7 +15,6 @@ from cmcd_core.config import DistillConfig
 from cmcd_core.data.bank import FeatureBank, feature_bank
 from cmcd_core.data.views import Views
 from cmcd_core.progress import Progress
-from cmcd_core.stages.ahead import ahead
 from cmcd_core.stages.distill import Recipe, distill, teach
 from cmcd_core.stages.pairs import bank_features
 from cmcd_core.stages.training import Session, batch_seed, shuffled_batches
@@ -113,7 +112,7 @@ def recomputed(
         epochs=1, batch_size=CONFIG.batch_size, lr=CONFIG.lr, weight_decay=CONFIG.weight_decay, ema=CONFIG.ema
     )
     history = teach(
-        made, teacher, target, goal, recipe, ahead(make, views.device), bank=bank_features(bank, pairs),
+        made, teacher, target, goal, recipe, make, bank=bank_features(bank, pairs),
         pairs=len(pairs), seed=0, session=Session(), title="", keys=lambda rows: [],
     )  # fmt: skip
     assert history.last is not None

@@ -22,7 +22,7 @@ from cmcd_core.stages.distill import Student, distill
 from cmcd_core.stages.pairs import bank_features
 from cmcd_core.stages.training import Plan, Session, batch_seed, shuffled_batches
 
-from .measuring import Found, Row, alternating, at_least, at_most, both_clocks, middle, ratio, require
+from .measuring import Found, Row, added, alternating, at_least, at_most, both_clocks, middle, ratio, require
 from .setting import Lesson, encoder, fabric, lesson, objective, same_weights
 
 Batch = tuple[Tensor, ...]
@@ -61,16 +61,22 @@ def measure_student(name: str, given: Lesson, new: Callable[[], Encoder], repeat
             "ours": lambda fabric, target, goal: step_two(given, config, fabric, target, goal),
             "bare": lambda fabric, target, goal: bare_loop(given, config, batches, target, goal),
             "constant": lambda fabric, target, goal: bare_loop(given, config, again, target, goal),
+            "making": lambda *_: preloaded(given, config),
         },
         repeats,
         warm=False,
         ready=ready,
     )
-    a, b, constant = taken["ours"], taken["bare"], taken["constant"]
+    a, b, constant, making = taken["ours"], taken["bare"], taken["constant"], taken["making"]
     rows = [
         at_most(
             f"{name}, depth at 64 px: epoch of step 2 / bare loop over preloaded batches",
             ratio(a, b), 1.05, f"{middle(a):.2f} and {middle(b):.2f} s for {count} pairs; {both_clocks(a, b)}",
+        ),
+        at_most(
+            f"{name}: the same, the making of the batches (crops, noise, holes, encoding) added to the bare loop",
+            ratio(a, added(b, making)), 1.05,
+            f"{middle(making):.2f} s to make them; {both_clocks(a, added(b, making))}",
         ),
         at_least(
             f"{name}: training images/s / the same student on one constant batch",
