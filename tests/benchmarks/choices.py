@@ -52,8 +52,7 @@ def measure(repeats: int, quick: bool) -> Found:
 
 def stepping(network: Encoder, batch: Tensor, *, fused: bool) -> Callable[[], None]:
     """Three steps on one batch."""
-    options = {"fused": True} if fused else {"foreach": False}
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, **options)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=fused, foreach=None if fused else False)
 
     def go() -> None:
         for _ in range(3):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,21 +25,21 @@ PAIRS, BATCHES, WIDTHS, CLASSES = (256, 512, 1024), (32, 64, 128, 256), (0.5, 1.
 
 def measure(repeats: int, quick: bool) -> Found:
     """Each quantity by itself; the first of each list is what the others are compared with."""
-    cut = slice(2) if quick else slice(None)
+    most = 2 if quick else None
     found = Found()
-    found.rows += grown("pairs", PAIRS[cut], "seconds an epoch", lambda n: epoch(int(n), 64, 1.0), repeats)
+    found.rows += grown("pairs", PAIRS[:most], "seconds an epoch", lambda n: epoch(n, 64, 1.0), repeats)
     found.rows += grown(
-        "pairs a batch", BATCHES[cut], "seconds an epoch of 512", lambda n: epoch(512, int(n), 1.0), repeats
+        "pairs a batch", BATCHES[:most], "seconds an epoch of 512", lambda n: epoch(512, n, 1.0), repeats
     )
     found.rows += grown(
-        "the network's width", WIDTHS[cut], "seconds an epoch of 256", lambda w: epoch(256, 64, w), repeats
+        "the network's width", WIDTHS[:most], "seconds an epoch of 256", lambda w: epoch(256, 64, w), repeats
     )
-    found.rows += grown("classes", CLASSES[cut], "seconds a linear head on 2,000 labels", solved, repeats)
+    found.rows += grown("classes", CLASSES[:most], "seconds a linear head on 2,000 labels", solved, repeats)
     return found
 
 
 def grown(
-    name: str, sizes: tuple[float, ...], what: str, make: Callable[[float], Callable[[], None]], repeats: int
+    name: str, sizes: Sequence[float], what: str, make: Callable[[Any], Callable[[], None]], repeats: int
 ) -> list[Row]:
     """One row for each size beyond the first: its cost over the first's."""
     taken = alternating({f"{size:g}": make(size) for size in sizes}, repeats)

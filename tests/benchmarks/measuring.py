@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 
@@ -71,7 +72,7 @@ def clocked(go: Callable[[], Any]) -> Seconds:
 
 
 def alternating(
-    sides: Mapping[str, Callable[[], Any]],
+    sides: Mapping[str, Callable[..., Any]],
     repeats: int,
     *,
     warm: bool = True,
@@ -88,10 +89,10 @@ def alternating(
             go(*ready())
     taken: dict[str, list[Seconds]] = {name: [] for name in sides}
     for number in range(repeats):
-        names = list(sides) if number % 2 == 0 else list(reversed(sides))
+        names = list(sides)[:: 1 if number % 2 == 0 else -1]
         for name in names:
             given = ready()
-            taken[name].append(clocked(lambda side=sides[name], given=given: side(*given)))
+            taken[name].append(clocked(partial(sides[name], *given)))
     return taken
 
 

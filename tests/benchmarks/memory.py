@@ -41,14 +41,14 @@ class Generated(PairedLoader):
 
 
 class Numbers(Sequence[Sample]):
-    def __init__(self, name: str, count: int) -> None:
-        self.name, self.count = name, count
+    def __init__(self, name: str, rows: int) -> None:
+        self.name, self.rows = name, rows
 
     def __len__(self) -> int:
-        return self.count
+        return self.rows
 
     def __getitem__(self, row: int) -> Sample:  # type: ignore[override]
-        if not 0 <= row < self.count:
+        if not 0 <= row < self.rows:
             raise IndexError(row)
         views = {name: View(self.name, row, name) for name in ("image", "depth")}
         return Sample(f"{self.name}{row}", views, {"label": row % 2})

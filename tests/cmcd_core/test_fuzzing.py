@@ -23,11 +23,11 @@ from cmcd_core.grammar import parse_data, parse_expression, parse_labels, read_t
 from .bad_input import LINES, WIDTH
 
 MANY = settings(
-    max_examples=60, deadline=None, phases=[Phase.explicit, Phase.generate],
+    max_examples=60, phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 """Few and unshrunk: each example reads a data set."""
-QUICK = settings(max_examples=300, deadline=None)
+QUICK = settings(max_examples=300)
 CELL = st.one_of(
     st.sampled_from(
         ["image/train0.png", "depth/train1.png", "train", "val", "cup", "", "1.0", "nan", "../x", "/x", '"']

@@ -49,7 +49,7 @@ def test_terms_and_their_statuses() -> None:
     assert bound.guaranteed
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     m=st.integers(1, 50),
     d=st.integers(1, 5),
@@ -163,7 +163,7 @@ def test_no_head_s_error_changes_by_more_than_total_variation(shifted: Any, shif
     assert np.abs(wrong_a - wrong_b).max() <= tv + 4 * math.sqrt(0.5 / 4000)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 999), noise=st.floats(0.0, 1.0), scale=st.floats(0.01, 5.0))
 def test_no_head_s_risk_changes_by_more_than_the_paired_discrepancy(seed: int, noise: float, scale: float) -> None:
     """It holds on the pairs themselves, whatever their labels."""

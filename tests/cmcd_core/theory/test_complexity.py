@@ -26,7 +26,7 @@ def test_monte_carlo_is_the_mean_over_all_signs() -> None:
     assert complexity.upper == pytest.approx(2 * math.sqrt(np.square(x).sum()) / 8)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(m=st.integers(1, 60), d=st.integers(1, 20), classes=st.integers(1, 6), seed=st.integers(0, 1000))
 def test_between_the_closed_forms(m: int, d: int, classes: int, seed: int) -> None:
     x = features(m, d, seed)

@@ -77,7 +77,7 @@ def same(x: Estimate, y: Estimate, factor: float = 1) -> bool:
 
 
 @pytest.mark.parametrize("name", EVERY)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(drawn=samples())
 def test_order_of_the_rows(name: str, drawn: tuple[np.ndarray, np.ndarray, np.random.Generator]) -> None:
     a, b, generator = drawn
@@ -87,7 +87,7 @@ def test_order_of_the_rows(name: str, drawn: tuple[np.ndarray, np.ndarray, np.ra
 
 
 @pytest.mark.parametrize("name", SYMMETRIC)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(drawn=samples())
 def test_order_of_the_sides(name: str, drawn: tuple[np.ndarray, np.ndarray, np.random.Generator]) -> None:
     a, b, _ = drawn
@@ -95,7 +95,7 @@ def test_order_of_the_sides(name: str, drawn: tuple[np.ndarray, np.ndarray, np.r
 
 
 @pytest.mark.parametrize("name", ROTATED)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(drawn=samples())
 def test_rotation_of_both(name: str, drawn: tuple[np.ndarray, np.ndarray, np.random.Generator]) -> None:
     a, b, generator = drawn
@@ -104,7 +104,7 @@ def test_rotation_of_both(name: str, drawn: tuple[np.ndarray, np.ndarray, np.ran
 
 
 @pytest.mark.parametrize("name", SHIFTED)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(drawn=samples())
 def test_shift_of_both(name: str, drawn: tuple[np.ndarray, np.ndarray, np.random.Generator]) -> None:
     a, b, _ = drawn
@@ -112,14 +112,14 @@ def test_shift_of_both(name: str, drawn: tuple[np.ndarray, np.ndarray, np.random
 
 
 @pytest.mark.parametrize("name", SCALED)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(drawn=samples(), scale=st.sampled_from([0.01, 0.5, 7.0, 300.0]))
 def test_scale_of_both(name: str, drawn: tuple[np.ndarray, np.ndarray, np.random.Generator], scale: float) -> None:
     a, b, _ = drawn
     assert same(EVERY[name](a, b), EVERY[name](scale * a, scale * b), scale ** SCALED[name])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(drawn=samples())
 def test_a_side_of_cka_turned_or_scaled_alone(drawn: tuple[np.ndarray, np.ndarray, np.random.Generator]) -> None:
     a, b, generator = drawn
@@ -128,7 +128,7 @@ def test_a_side_of_cka_turned_or_scaled_alone(drawn: tuple[np.ndarray, np.ndarra
 
 
 @pytest.mark.parametrize("estimator", [tv_lower_bound, class_discrepancy])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(drawn=samples(), scale=st.sampled_from([0.01, 8.0]))
 def test_classifiers_do_not_see_scale(
     estimator: Estimator, drawn: tuple[np.ndarray, np.ndarray, np.random.Generator], scale: float
@@ -137,7 +137,7 @@ def test_classifiers_do_not_see_scale(
     assert same(estimator(a, b), estimator(scale * a, scale * b))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(drawn=samples())
 def test_ranges(drawn: tuple[np.ndarray, np.ndarray, np.random.Generator]) -> None:
     a, b, _ = drawn

@@ -51,7 +51,7 @@ def test_only_the_generator_is_drawn_from(batch: torch.Tensor) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_any_strength_stays_in_range(data: st.DataObject) -> None:
     bounds = {"gain": 40, "noise": 80}

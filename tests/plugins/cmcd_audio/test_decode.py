@@ -85,7 +85,7 @@ def test_arrays() -> None:
     assert np.abs(decode(sound(44100), array_rate=44100) - expected)[expected > -30].max() < 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.floats(150, 3500), st.sampled_from([8000, 11025, 16000, 22050, 44100, 48000, 96000, 44101]), st.integers(1, 6)
 )
@@ -105,7 +105,7 @@ def test_the_rate_of_a_file_changes_little(rate: int) -> None:
     assert np.percentile(difference, 99) < 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(-80, 0))
 def test_level_file_hears_no_gain_and_level_none_does(gain: float) -> None:
     quiet = sound() * 10 ** (gain / 20)

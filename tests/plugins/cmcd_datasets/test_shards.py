@@ -176,7 +176,7 @@ names = st.lists(
 
 
 @given(keys=keys, names=names, data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_key_and_any_class_name(
     keys: list[str], names: list[str], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

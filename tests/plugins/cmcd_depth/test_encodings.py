@@ -74,7 +74,7 @@ def test_odd_maps_stay_finite(options: dict[str, object], case: str) -> None:
     assert out.max() <= 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(1e-3, 1e3), st.integers(0, 100), st.sampled_from(["percentile", "inverse", "normals"]))
 def test_scale_invariance(factor: float, seed: int, encoding: str) -> None:
     depth, x = build(DepthOptions(encoding=encoding)), scenes(3, seed=seed)

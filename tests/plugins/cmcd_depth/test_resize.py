@@ -22,7 +22,7 @@ def maps(draw: st.DrawFn) -> torch.Tensor:
     return depth * (blobs > draw(st.floats(0, 1)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(maps(), st.integers(1, 48))
 def test_valid_depth_stays_within_its_range(x: torch.Tensor, size: int) -> None:
     out = DEPTH.resize(x, size)
@@ -35,14 +35,14 @@ def test_valid_depth_stays_within_its_range(x: torch.Tensor, size: int) -> None:
             assert left.max() <= seen.max() * (1 + 1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(maps(), st.integers(1, 48))
 def test_a_flat_surface_with_holes_stays_flat(x: torch.Tensor, size: int) -> None:
     out = DEPTH.resize((x > 0) * 1.7, size)
     assert torch.allclose(out[out > 0], torch.tensor(1.7), rtol=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(maps(), st.integers(1, 48))
 def test_missing_is_where_less_than_half_is_valid(x: torch.Tensor, size: int) -> None:
     share = F.interpolate((x > 0).float(), size=(size, size), mode="bilinear", antialias=True)
@@ -50,7 +50,7 @@ def test_missing_is_where_less_than_half_is_valid(x: torch.Tensor, size: int) ->
     assert torch.equal((DEPTH.resize(x, size) > 0)[clear], (share > 0.5)[clear])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(maps(), st.floats(0.01, 1000))
 def test_commutes_with_scale(x: torch.Tensor, factor: float) -> None:
     assert torch.allclose(DEPTH.resize(x * factor, 16), DEPTH.resize(x, 16) * factor, rtol=1e-3)

@@ -131,7 +131,7 @@ def test_both_directions_are_averaged():
 features = st.tuples(st.integers(2, 9), st.integers(1, 6), st.integers(0, 10_000))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(features, st.floats(0.02, 5))
 def test_pinsker_certificate(shape, tau):
     n, d, seed = shape
@@ -142,7 +142,7 @@ def test_pinsker_certificate(shape, tau):
     assert variation <= math.sqrt(max((terms.loss - terms.entropy).item(), 0) / 2) + 1e-9
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(features, st.floats(1e-2, 1e2))
 def test_scale_does_not_matter_and_range_holds(shape, scale):
     n, d, seed = shape
@@ -152,7 +152,7 @@ def test_scale_does_not_matter_and_range_holds(shape, scale):
         assert function(a, b) >= 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 8), st.integers(0, 10_000), st.floats(1, 1e4), st.booleans())
 def test_finite_in_float32_at_low_temperature(n, seed, scale, zero):
     a, b = randn(n, 7, seed=seed).float(), scale * randn(n, 7, seed=seed + 1).float()

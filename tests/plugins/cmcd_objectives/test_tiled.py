@@ -170,7 +170,7 @@ def test_value_and_gradient_are_those_of_the_whole_matrix(name):
     assert_same(all_losses(7, 5)[name], draw(7, 4, 5), 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(2, 12),
     st.integers(1, 6),

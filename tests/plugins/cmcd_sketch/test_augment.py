@@ -62,7 +62,7 @@ def test_each_strength_alone_changes_sketches(name: str) -> None:
     assert 0 < weak < full
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10_000),
     thickness=st.floats(0, 0.05),

@@ -117,7 +117,7 @@ def test_every_kind_of_file(name: str, tmp_path: Path) -> None:
         assert decode(255 - raw) == pytest.approx(out, abs=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     points=st.lists(st.tuples(st.integers(0, 79), st.integers(0, 59)), min_size=2, max_size=12, unique=True),
     width=st.integers(1, 4),

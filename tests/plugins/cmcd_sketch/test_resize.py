@@ -34,7 +34,7 @@ def weakest(small: torch.Tensor, page: torch.Tensor) -> float:
     return near[((y + 0.5) * k).long(), ((x + 0.5) * k).long()].min().item()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(8, 248), st.integers(8, 248), st.booleans(), st.sampled_from([32, 48, 64, 96]))
 def test_a_line_of_one_pixel_survives(a: int, b: int, across: bool, size: int) -> None:
     page = line((8, a), (248, b)) if across else line((a, 8), (b, 248))
@@ -44,7 +44,7 @@ def test_a_line_of_one_pixel_survives(a: int, b: int, across: bool, size: int) -
     assert 0.8 < small.sum().item() / length < 2.2, "one to two pixels wide"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(8, 248), st.integers(8, 248), st.sampled_from([32, 48, 64]), st.sampled_from([1.25, 0.9, 0.6]))
 def test_it_survives_storing_and_cropping(a: int, b: int, size: int, crop: float) -> None:
     page = line((0, a), (255, b))
@@ -99,7 +99,7 @@ def test_real_sketches_are_neither_lost_nor_blobs(name: str, data: Callable[[str
             assert (small[F.max_pool2d(plain, 5, 1, 2) < 0.01] < 0.01).all(), "empty paper stays empty"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 1000), st.integers(1, 40), st.integers(1, 40), st.integers(1, 48), st.floats(0, 1), st.booleans())
 def test_range_and_batches(seed: int, height: int, width: int, size: int, share: float, soft: bool) -> None:
     g = torch.Generator().manual_seed(seed)
