@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from torchvision.transforms import v2
 from cmcd_core import Sample
 from cmcd_core.cores import usable_cores
 from cmcd_core.data.bank import FeatureBank
-from cmcd_core.data.decoded import BoundModality, decode_views
+from cmcd_core.data.decoded import BoundModality, decode_one, decode_views, stored_alone
+from cmcd_core.data.threads import one_core_each
 from cmcd_core.data.views import Views
 from cmcd_core.progress import Progress
 from cmcd_core.stages.training import batch_seed, shuffled_batches
@@ -54,6 +57,7 @@ def measure(repeats: int, quick: bool) -> Found:
         samples = write_pairs(Path(folder), 64 if quick else 160, SIDE)
         for size in (64,) if quick else (64, 224):
             found.rows += measure_size(samples, size, repeats, Path(folder))
+        found.details = parts(samples[:32])
     return found
 
 
@@ -92,6 +96,36 @@ def measure_size(samples: list[Sample], size: int, repeats: int, folder: Path) -
             ratio(theirs, first_), 1, f"{count / middle(first_):,.0f} pairs/s",
         ),
     ]  # fmt: skip
+
+
+def parts(samples: list[Sample]) -> str:
+    """What a first look at a file costs, as a table."""
+    lines = [
+        "", f"What the first look at a file of {SIDE} x {SIDE} pixels costs, in ms of one core:", "",
+        "| file | Pillow opens and decodes it | as numbers, checked | scaled for 64 px and stored | for 224 px |",
+        "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name in ("image", "depth"):
+        bound, raws = modality(name), [sample.views[name] for sample in samples]
+        views = [decode_one("", raw, bound) for raw in raws]
+        opening = each(lambda raw: opened(raw).load(), raws)
+        reading = each(partial(decode_one, "", bound=bound), raws)
+        storing = [each(partial(stored_alone, bound=bound, size=size), views) for size in (64, 224)]
+        lines.append(f"| {name} | " + " | ".join(f"{t:.1f}" for t in (opening, reading - opening, *storing)) + " |")
+    return "\n".join([*lines, ""])
+
+
+def each(look: Callable[[Any], Any], given: Sequence[Any]) -> float:
+    """Milliseconds for each, by one thread."""
+    with one_core_each(1) as core:
+        taken = list(core.map(lambda one: clocked_thread(partial(look, one)), given))
+    return 1000 * sum(taken) / len(taken)
+
+
+def clocked_thread(go: Callable[[], Any]) -> float:
+    start = time.thread_time()
+    go()
+    return time.thread_time() - start
 
 
 def opened(raw: Any) -> Picture.Image:

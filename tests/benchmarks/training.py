@@ -26,7 +26,7 @@ from .measuring import Found, Row, added, alternating, at_least, at_most, both_c
 from .setting import Lesson, encoder, fabric, lesson, objective, same_weights
 
 Batch = tuple[Tensor, ...]
-CASES = (("slim ResNet (default)", None, 2048), ("ResNet-18", "resnet18", 128))
+CASES = (("slim ResNet (default)", None, 2048), ("ResNet-18", "resnet18", 512))
 SHOWN = 8
 """Lines of the profile."""
 
