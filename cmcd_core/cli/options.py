@@ -126,7 +126,7 @@ def configuration(
     """Plain data for RunConfig: ``base`` (a file's), the preset, the other flags that were given, then -o on top."""
     from ..errors import ConfigError
     from ..grammar import merge, parse_data, section_of, set_key
-    from ..presets import under_preset
+    from ..presets import asked_tasks, under_preset
 
     values = dict(base)
     for section in ("source", "target", "objective", "task", "data"):
@@ -140,7 +140,8 @@ def configuration(
                 f"{section}: expected a table, got {values[section]!r}", f"In TOML: [{section}], its keys below."
             )
     if name := flags.get("preset"):
-        values = under_preset(name, values, objective=flags.get("objective") is not None)
+        tasks = flags.get("tasks") or asked_tasks(values)
+        values = under_preset(name, values, objective=flags.get("objective") is not None, tasks=tasks)
     _forget_what_is_replaced(values, flags)
     for flag, given in flags.items():
         if flag not in KEYS or given is None or given == ():
@@ -148,7 +149,9 @@ def configuration(
         section, name = KEYS[flag].split(".")
         values = merge(values, {section: {name: list(given) if isinstance(given, tuple) else given}})
     if data is not None:
-        values["data"] = dict(parse_data(data))
+        there, given = values.get("data", {}), parse_data(data)
+        another = any(there.get(name, value) != value for name, value in given.items())
+        values["data"] = {**({} if another else there), **given}  # a file's options of no data set are this one's
     for assignment in assignments:
         set_key(values, assignment)
     return values

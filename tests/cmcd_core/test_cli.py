@@ -18,6 +18,7 @@ import torch
 import cmcd_core
 from cmcd_core.catalog import load
 from cmcd_core.cli.estimate import estimate
+from cmcd_core.cli.options import configuration
 from cmcd_core.resolve import resolve
 
 SMALL = [
@@ -174,6 +175,21 @@ def test_bad_usage_is_one_clear_error(words: list[str], said: str, tmp_path: Pat
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "flag", "wanted"),
+    [
+        ({"label_column": "kind"}, "pairs", {"label_column": "kind", "root": "pairs"}),
+        ({"label_column": "kind", "root": "pairs"}, "pairs", {"label_column": "kind", "root": "pairs"}),
+        ({"label_column": "kind", "root": "others"}, "pairs", {"root": "pairs"}),
+        ({"loader": "shards", "root": "pairs"}, "folder:pairs", {"loader": "folder", "root": "pairs"}),
+    ],
+)
+def test_a_files_options_of_the_data_stay_unless_the_flag_names_others(
+    file: dict[str, str], flag: str, wanted: dict[str, str]
+) -> None:
+    assert configuration({"data": file}, {}, flag, ())["data"] == wanted
 
 
 def test_dry_run_prints_a_configuration_that_toml_reads(tmp_path: Path) -> None:
