@@ -49,13 +49,12 @@ class Variant:
         return re.sub(r"[^a-z0-9.=]+", "-", self.name.lower()).strip("-")
 
 
-def variants(expressions: Sequence[str], grid: Sequence[str], tasks: Sequence[str] = ()) -> list[Variant]:
+def variants(expressions: Sequence[str], grid: Sequence[str]) -> list[Variant]:
     """Each objective, under each combination of the grid's values.
 
     Args:
         expressions: Objectives such as ``cmd + 0.5*cmc``; ``preset:NAME`` is a preset, with all that it sets.
         grid: ``KEY=V1,V2`` each.
-        tasks: Names of the tasks that are asked for, which presets may depend on.
 
     Raises:
         ConfigError: Nothing to compare, an objective twice, or a grid that is not ``KEY=V1,V2``.
@@ -68,7 +67,7 @@ def variants(expressions: Sequence[str], grid: Sequence[str], tasks: Sequence[st
         axes.append([f"{key.strip()}={value.strip()}" for value in listed.split(",")])
     out = []
     for expression, *settings in product(expressions, *axes):
-        values = _values_of(expression, tasks)
+        values = _values_of(expression)
         for setting in settings:
             set_key(values, setting)
         out.append(Variant(", ".join([expression, *settings]), values))
@@ -80,9 +79,9 @@ def variants(expressions: Sequence[str], grid: Sequence[str], tasks: Sequence[st
     return out
 
 
-def _values_of(expression: str, tasks: Sequence[str]) -> dict[str, Any]:
+def _values_of(expression: str) -> dict[str, Any]:
     if expression.startswith(PRESET):
-        return preset(expression.removeprefix(PRESET), tasks)
+        return preset(expression.removeprefix(PRESET))
     parse_expression(expression)
     return {"objective": {"expression": expression}}
 

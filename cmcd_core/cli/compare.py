@@ -79,7 +79,6 @@ def compare(
     from ..comparing import Comparison, variants
     from ..config import RunConfig
     from ..grammar import read_toml
-    from ..presets import asked_tasks
     from ..run_folder import new_run_folder
     from .console import Terminal
     from .execute import Stopped, folder_to_go_on_in, stopped_by_signals
@@ -87,9 +86,8 @@ def compare(
     part, out = _part(cell, flags["out"]), flags.pop("out")
     if resume:
         out = folder_to_go_on_in(out, "--resume")
+    wanted = variants([one.strip() for listed in objectives for one in listed.split(",") if one.strip()], grid)
     base = configuration(read_toml(file) if file else {}, flags, data, assignments)
-    named = [one.strip() for listed in objectives for one in listed.split(",") if one.strip()]
-    wanted = variants(named, grid, asked_tasks(base))
     base["objective"] = {k: table for k, table in base.get("objective", {}).items() if k != "expression"}
     RunConfig.from_mapping(base, str(file or ""))
     terminal = Terminal(quiet=flags["quiet"], results_to_stderr=flags["as_json"])

@@ -25,22 +25,6 @@ def test_each_preset_is_a_run(name: str) -> None:
     assert resolved.config.objective.expression == preset(name)["objective"]["expression"]
 
 
-def test_a_preset_takes_more_for_a_task_that_is_asked_for() -> None:
-    plain, masks = preset("recommended"), preset("recommended", ["segmentation"])
-    assert plain["objective"]["expression"] != masks["objective"]["expression"]
-    assert plain["distill"] == masks["distill"]
-    by_flag = configured({}, preset="recommended", tasks=("segmentation",))
-    by_file = configured({"task": "segmentation"}, preset="recommended")
-    assert by_flag.objective == by_file.objective
-    assert by_flag.objective.expression == masks["objective"]["expression"]
-    resolve(by_flag, load())
-    assert (
-        configured({"task": "segmentation"}, preset="recommended", tasks=("recognition",)).objective.expression
-        == (plain["objective"]["expression"])
-    )
-    assert variants(["preset:recommended"], [], ["segmentation:segmentation"])[0].values == masks
-
-
 def test_a_preset_goes_over_a_file_and_under_flags() -> None:
     wanted = preset("recommended")
     file = {"objective": {"expression": "cmc", "cmc": {"temperature": 0.2}}, "distill": {"lr": 0.5, "crop_min": 0.9}}
