@@ -126,7 +126,7 @@ def configuration(
     """Plain data for RunConfig: ``base`` (a file's), the preset, the other flags that were given, then -o on top."""
     from ..errors import ConfigError
     from ..grammar import merge, parse_data, section_of, set_key
-    from ..presets import asked_tasks, under_preset
+    from ..presets import under_preset
 
     values = dict(base)
     for section in ("source", "target", "objective", "task", "data"):
@@ -140,8 +140,7 @@ def configuration(
                 f"{section}: expected a table, got {values[section]!r}", f"In TOML: [{section}], its keys below."
             )
     if name := flags.get("preset"):
-        tasks = flags.get("tasks") or asked_tasks(values)
-        values = under_preset(name, values, objective=flags.get("objective") is not None, tasks=tasks)
+        values = under_preset(name, values, objective=flags.get("objective") is not None)
     _forget_what_is_replaced(values, flags)
     for flag, given in flags.items():
         if flag not in KEYS or given is None or given == ():
