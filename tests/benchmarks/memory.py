@@ -34,18 +34,24 @@ class Generated(PairedLoader):
 
     def __init__(self, count: int) -> None:
         self.classes = {"label": ["near", "far"]}
-        self.made = {name: _samples(name, rows) for name, rows in {"train": count, "val": 40, "test": 40}.items()}
+        self.counts = {"train": count, "val": 40, "test": 40}
 
     def split(self, name: Literal["train", "val", "test"]) -> Sequence[Sample]:
-        return self.made[name]
+        return Numbers(name, self.counts[name])
 
 
-def _samples(split: str, count: int) -> list[Sample]:
-    """Made once, as loaders of folders do."""
-    return [
-        Sample(f"{split}{row}", {name: View(split, row, name) for name in ("image", "depth")}, {"label": row % 2})
-        for row in range(count)
-    ]
+class Numbers(Sequence[Sample]):
+    def __init__(self, name: str, rows: int) -> None:
+        self.name, self.rows = name, rows
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, row: int) -> Sample:  # type: ignore[override]
+        if not 0 <= row < self.rows:
+            raise IndexError(row)
+        views = {name: View(self.name, row, name) for name in ("image", "depth")}
+        return Sample(f"{self.name}{row}", views, {"label": row % 2})
 
 
 class View:
