@@ -15,8 +15,8 @@ DRAWS = 2000
 """Bootstrap draws over seeds; within each seed the run's own replicates are drawn from."""
 
 
-KEYS = ("encoder", "task", "protocol", "labels", "data")
-Key = tuple[str, str, str, str, str]
+KEYS = ("encoder", "task", "protocol", "labels", "data", "modality")
+Key = tuple[str, str, str, str, str, str]
 """The values of ``KEYS``: what a row is of."""
 
 
@@ -55,9 +55,9 @@ def summarise(runs: Sequence[tuple[str, int, Path]], reference: str) -> dict[str
 
 
 def _apart(row: Row, other: Row) -> dict[str, Any] | None:
-    """The paired difference over common seeds; None where there is none, or they see different modalities."""
+    """The paired difference over common seeds; None where there is none."""
     common = sorted(row.metrics.keys() & other.metrics.keys())  # each may have failed where the other did not
-    if not common or row.about["modality"] != other.about["modality"]:
+    if not common:
         return None
     apart = {seed: row.replicates[seed] - other.replicates[seed] for seed in common}
     value = float(np.mean([row.metrics[seed] - other.metrics[seed] for seed in common]))
@@ -80,9 +80,9 @@ def _rows(runs: Sequence[tuple[str, int, Path]]) -> dict[Key, Row]:
             if entry["digest"] not in held:
                 continue
             name = variant if entry["encoder"] == "distilled" else entry["encoder"]
-            about = {key: entry[key] for key in ("modality", "n_train", "n_test", "draws")}
+            about = {key: entry[key] for key in ("n_train", "n_test", "draws")}
             about |= {"metric": entry["primary"], "per_class": entry.get("per_class", True)}
-            key = (name, entry["task"], entry["protocol"], entry["labels"], entry["data"])
+            key = (name, entry["task"], entry["protocol"], entry["labels"], entry["data"], entry["modality"])
             row = out.setdefault(key, Row(about, {}, {}))
             row.metrics[seed] = entry["metrics"][entry["primary"]]
             row.replicates[seed] = np.load(place / "replicates.npy", allow_pickle=False)

@@ -147,6 +147,18 @@ def test_seeds_that_two_have_not_in_common(done: tuple[Path, dict[str, Any]]) ->
     assert "difference" not in row
 
 
+def test_the_source_on_the_target_and_on_its_own_are_two(tiny_folder: Path, tmp_path: Path) -> None:
+    evaluate = {**BASE["evaluate"], "labels": ["1"], "baselines": ["source"]}
+    single = BASE | {"data": str(tiny_folder), "evaluate": evaluate}
+    result = run(RunConfig.from_mapping(single | {"run": {**BASE["run"], "out": str(tmp_path / "r")}}))
+    scores = {e["modality"]: e["metrics"]["top1"] for e in result.evaluations if e["encoder"] == "source"}
+    found = summarise([("cmd", 3, tmp_path / "r")], "untrained")["rows"]
+    rows = {row["modality"]: row for row in found if row["encoder"] == "source"}
+    assert {name: row["mean"] for name, row in rows.items()} == scores
+    assert len(scores) == 2
+    assert {name for name, row in rows.items() if "difference" in row} == {BASE["target"]["name"]}
+
+
 def test_variants_of_a_grid() -> None:
     found = variants(["cmd", "cmc + 0.5*cmd"], ["distill.lr=0.01,0.02", "distill.views=1"])
     assert [variant.name for variant in found] == [
