@@ -148,12 +148,18 @@ def configuration(
         section, name = KEYS[flag].split(".")
         values = merge(values, {section: {name: list(given) if isinstance(given, tuple) else given}})
     if data is not None:
-        there, given = values.get("data", {}), parse_data(data)
-        another = any(there.get(name, value) != value for name, value in given.items())
-        values["data"] = {**({} if another else there), **given}  # a file's options of no data set are this one's
+        values["data"] = {**_options_for(parse_data(data), values.get("data")), **parse_data(data)}
     for assignment in assignments:
         set_key(values, assignment)
     return values
+
+
+def _options_for(named: dict[str, str], there: Any) -> dict[str, Any]:
+    """A file's options of the data, unless it names another data set than the flag does."""
+    if not isinstance(there, dict):
+        return {}
+    same = all(there[name] == named.get(name) for name in ("loader", "root") if name in there)
+    return there if same else {}
 
 
 def _forget_what_is_replaced(values: dict[str, Any], flags: dict[str, Any]) -> None:

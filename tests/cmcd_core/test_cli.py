@@ -183,6 +183,7 @@ def test_bad_usage_is_one_clear_error(words: list[str], said: str, tmp_path: Pat
         ({"label_column": "kind"}, "pairs", {"label_column": "kind", "root": "pairs"}),
         ({"label_column": "kind", "root": "pairs"}, "pairs", {"label_column": "kind", "root": "pairs"}),
         ({"label_column": "kind", "root": "others"}, "pairs", {"root": "pairs"}),
+        ({"loader": "demo", "seed": "1"}, "pairs", {"root": "pairs"}),
         ({"loader": "shards", "root": "pairs"}, "folder:pairs", {"loader": "folder", "root": "pairs"}),
     ],
 )
