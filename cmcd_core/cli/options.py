@@ -148,7 +148,8 @@ def configuration(
         section, name = KEYS[flag].split(".")
         values = merge(values, {section: {name: list(given) if isinstance(given, tuple) else given}})
     if data is not None:
-        values["data"] = {**_options_for(parse_data(data), values.get("data")), **parse_data(data)}
+        named = parse_data(data)
+        values["data"] = {**_options_for(named, values.get("data")), **named}
     for assignment in assignments:
         set_key(values, assignment)
     return values

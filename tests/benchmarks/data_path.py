@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from cmcd_core.data.views import Views
 from cmcd_core.progress import Progress
 from cmcd_core.stages.training import batch_seed, shuffled_batches
 
-from .measuring import Found, alternating, at_least, both_clocks, middle, ratio, require
+from .measuring import Found, alternating, at_least, both_clocks, clocked, middle, ratio, require
 from .setting import DEVICE, fresh_cache, modality, write_pairs
 
 SIDE, BATCH, AREA, WIDTH = 480, 64, 0.4, 256
@@ -116,16 +115,10 @@ def parts(samples: list[Sample]) -> str:
 
 
 def each(look: Callable[[Any], Any], given: Sequence[Any]) -> float:
-    """Milliseconds for each, by one thread."""
+    """Milliseconds of the processor for each, by one thread."""
     with one_core_each(1) as core:
-        taken = list(core.map(lambda one: clocked_thread(partial(look, one)), given))
-    return 1000 * sum(taken) / len(taken)
-
-
-def clocked_thread(go: Callable[[], Any]) -> float:
-    start = time.thread_time()
-    go()
-    return time.thread_time() - start
+        taken = clocked(lambda: drain(core.map(look, given)))
+    return 1000 * taken.cpu / len(given)
 
 
 def opened(raw: Any) -> Picture.Image:
