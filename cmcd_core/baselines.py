@@ -12,6 +12,7 @@ from .errors import ConfigError
 from .interfaces.encoder import Encoder
 from .pretraining import Pretraining, pretrained
 from .run_folder import RunFolder
+from .students import from_random
 from .teaching import Lesson, distilled
 from .workbench import Workbench, frozen
 
@@ -56,7 +57,7 @@ def _self_supervised(bench: Workbench, folder: RunFolder, *, extend: bool) -> tu
     recipe = bench.resolved.config.pretrain.model_dump(
         mode="json", exclude={"data", "epochs", "teacher", "teacher_architecture"}
     )
-    student = (distill.student, distill.student_args)
+    network = (distill.student, distill.student_args)
     asked = Pretraining(
         stage=f"baseline-{SSL}",
         title=f"the baseline {SSL}",
@@ -65,8 +66,8 @@ def _self_supervised(bench: Workbench, folder: RunFolder, *, extend: bool) -> tu
         views=views,
         epochs=distill.epochs_for(len(views)),
         seed=seed,
-        inputs=digest([recipe, student, seed, bench.size, bench.target.identity, views.decoded.digest]),
-        network=lambda: bench.encoder(bench.target, *student, bench.seed_for("student"), bench.size),
+        inputs=digest([recipe, network, seed, bench.size, bench.target.identity, views.decoded.digest]),
+        network=lambda: from_random(bench, bench.seed_for("student")),
     )
     return pretrained(bench, folder, asked, extend=extend)
 

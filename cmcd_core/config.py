@@ -26,6 +26,9 @@ PRETRAIN_SAMPLES, DISTILL_SAMPLES = 26_000, 24_000
 MARGIN = 1.25
 """Decoded views are kept this much larger than the encoders see them, so that crops keep their detail."""
 
+RANDOM_LR, SOURCE_LR = 5e-3, 5e-4
+"""Peak learning rates of step 2, from random weights and from the source's."""
+
 DEFAULT_SIZES = (32, 64)
 """Bounds of the default picture side: bigger costs more than small encoders gain from a few thousand pairs."""
 
@@ -154,7 +157,10 @@ class DistillConfig(Section):
         None, description="Pixels between the cells of the student's last map, by dilation (timm: most residual and "
         "mobile networks); None: the architecture's own, usually 32."
     )  # fmt: skip
-    init: Literal["source", "random"] = Field("random", description="Start from the source's weights where they fit.")
+    init: Literal["source", "random", "auto"] = Field(
+        "random", description="source: the student starts from the source's weights, as a network of its architecture "
+        "unless `student` names another; auto: so where it can, with weights to take over for all of it, else random."
+    )  # fmt: skip
     epochs: int | None = Field(None, ge=0, description="Epochs; None: about 24,000 samples seen, 18 to 120 epochs.")
     epochs_factor: float = Field(1.0, gt=0, le=100, description="So many times the epochs that None stands for.")
     batch_size: int = Field(64, ge=2, description="Pairs an optimiser step, over all processes.")
@@ -162,7 +168,10 @@ class DistillConfig(Section):
         None, ge=2, description="Pairs that go through the target network at a time, to save memory (gradient "
         "caching): the loss and its gradient are the whole batch's, BatchNorm's statistics the chunk's. None: all."
     )  # fmt: skip
-    lr: float = Field(5e-3, gt=0, description="Peak learning rate of AdamW.")
+    lr: float | None = Field(
+        None, gt=0, description="Peak learning rate of AdamW; None: 5e-3 for random weights, 5e-4 for a student that "
+        "starts from the source."
+    )  # fmt: skip
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     views: int = Field(4, ge=1, le=64, description="Fixed views of each source sample, computed once by the teacher.")
     dense_grid: int | None = Field(
@@ -179,6 +188,11 @@ class DistillConfig(Section):
     def student_args(self) -> dict[str, Any]:
         """Arguments of the student's architecture."""
         return {**self.model_args, **({"output_stride": self.output_stride} if self.output_stride else {})}
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate: weights that know something already are lost at the rate that random ones need."""
+        return self.lr or (RANDOM_LR if self.init == "random" else SOURCE_LR)
 
     def epochs_for(self, count: int) -> int:
         """Epochs for ``count`` pairs."""

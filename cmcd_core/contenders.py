@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .encoders import blueprint, start_from
 from .interfaces.encoder import Encoder, Features
+from .students import twin
 from .workbench import Side, Workbench, frozen
 
 
@@ -56,12 +57,6 @@ def contenders(
 def trainable(encoder: Encoder) -> Callable[[int], Encoder]:
     """Copies of an encoder whose weights can change; the seed does not matter."""
     return lambda seed: copy.deepcopy(encoder).requires_grad_(True)
-
-
-def twin(bench: Workbench, target: Encoder, seed: int) -> Encoder:
-    """An encoder of ``target``'s architecture with random weights."""
-    arguments = blueprint(target)
-    return bench.encoder(bench.target, arguments.pop("architecture", None), arguments, seed, bench.size)
 
 
 def _from_source(bench: Workbench, source: Encoder) -> Callable[[int], Encoder]:

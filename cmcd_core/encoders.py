@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -170,12 +171,28 @@ def architecture_in(file_name: str) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a student took over: ``copied`` of its ``total`` tensors, some of them ``adapted`` to other channels."""
+
+    copied: int
+    total: int
+    adapted: tuple[str, ...]
+
+    def __str__(self) -> str:
+        summed = f"; summed over channels: {', '.join(self.adapted)}" if self.adapted else ""
+        return f"student starts from the source: {self.copied} of {self.total} tensors copied{summed}"
+
+
 @torch.no_grad()
-def start_from(student: Encoder, source: Encoder) -> str:
-    """Copy the source's weights into the student wherever name and shape allow; say what happened.
+def start_from(student: Encoder, source: Encoder) -> Start:
+    """Copy the source's weights into the student wherever name and shape allow.
 
     A first convolution with other input channels gets the source's, summed over channels and spread evenly, as
     timm does for pretrained weights.
+
+    Raises:
+        ConfigError: Nothing fits.
     """
     own, given = student.state_dict(), source.state_dict()
     copied, adapted = 0, []
@@ -199,6 +216,4 @@ def start_from(student: Encoder, source: Encoder) -> str:
             "--init source: the student shares no weights with the source",
             "Give both the same architecture (--student), or use --init random.",
         )
-    total = sum(tensor.is_floating_point() for tensor in own.values())
-    summed = f"; summed over channels: {', '.join(adapted)}" if adapted else ""
-    return f"student starts from the source: {copied} of {total} tensors copied{summed}"
+    return Start(copied, sum(tensor.is_floating_point() for tensor in own.values()), tuple(adapted))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .contenders import Contender, contenders, twin
+from .contenders import Contender, contenders
 from .data.digest import digest, weights_digest
 from .data.labels import label_subset
 from .encoders import blueprint
@@ -27,6 +27,7 @@ from .stages.evaluate import Subsets, linear, nearest_neighbours
 from .stages.labelled import Splits
 from .stages.scoring import Scores
 from .stages.supervised import TrainingRecipe, supervised
+from .students import without_source
 from .workbench import Workbench
 
 TRAININGS = 3
@@ -107,11 +108,12 @@ class Evaluation:
     def _scratch(self, chosen: Chosen, task: Task, splits: Splits) -> None:
         common = {"encoder": "scratch", "modality": self.bench.target.name, "protocol": "supervised"}
         recipe = self._recipe(self.bench.resolved.config.evaluate.scratch_lrs, 1.0)
-        weights = digest([blueprint(self.target), self.bench.size])
-        self._train(
-            "3 scratch baseline", common, weights, recipe, lambda seed: twin(self.bench, self.target, seed),
-            chosen, task, splits,
-        )  # fmt: skip
+
+        def start(seed: int) -> Encoder:
+            return without_source(self.bench, self.target, seed)
+
+        weights = digest([blueprint(start(0)), self.bench.size])
+        self._train("3 scratch baseline", common, weights, recipe, start, chosen, task, splits)
 
     def _train(
         self,

@@ -16,7 +16,8 @@ from .interfaces.encoder import Encoder, Features, pooled
 from .interfaces.loader import Split
 from .interfaces.objective import Objective
 from .run_folder import RunFolder
-from .teaching import Lesson, student, taught_objective
+from .students import student
+from .teaching import Lesson, taught_objective
 from .theory.distance import Estimate, distances
 from .workbench import Side, Workbench, frozen
 

@@ -35,7 +35,8 @@ from .result import SCHEMA, Result, environment
 from .run_folder import RunFolder
 from .served import check_tasks
 from .settled import settle, settled
-from .teaching import Lesson, distilled, has_own_source_rows, student, whole_pictures
+from .students import student
+from .teaching import Lesson, distilled, has_own_source_rows, whole_pictures
 from .workbench import Workbench, card, frozen, make_fabric, pinned
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from .alignment import dense_grid
 from .data.bank import FeatureBank, feature_bank
 from .data.digest import digest, weights_digest
-from .encoders import blueprint, load_encoder, start_from
+from .encoders import load_encoder
 from .files import write_json, write_tensors
 from .grammar import Term
 from .interfaces.encoder import Encoder
@@ -24,6 +24,7 @@ from .stages.distill import distill
 from .stages.pairs import Further, Pairs, bank_features, match_pairs
 from .stages.training import Session, steps_an_epoch
 from .stages.weighted_sum import WeightedSum
+from .students import settled_start, student
 from .workbench import Workbench, frozen, widths
 
 
@@ -58,13 +59,13 @@ def distilled(
     Raises:
         ConfigError: The folder holds one that was taught otherwise.
     """
-    config, where = bench.resolved.config.distill, folder.path / lesson.where
+    config, where = settled_start(bench, source), folder.path / lesson.where
     seed = bench.seed_for("distill")
     with first(bench.fabric):
         pairs, of_pairs = _pairs(bench, source)
     epochs = config.epochs_for(len(pairs))
     terms = [[term.weight, term.key, chosen.identity] for term, chosen in lesson.terms]
-    recipe = config.model_dump(mode="json", exclude={"data", "epochs", "epochs_factor"})
+    recipe = config.model_dump(mode="json", exclude={"data", "epochs", "epochs_factor"}) | {"lr": config.peak_lr}
     inputs = digest([recipe, seed, terms, weights_digest(source), bench.target.identity, *of_pairs])
     if record := settled(
         bench.fabric, folder, lesson.stage, lesson.title, inputs, bench.progress, epochs, extend=extend
@@ -120,19 +121,6 @@ def _tell_of_unused_weights(bench: Workbench, pairs: Pairs, objective: WeightedS
     if pairs.weight.min() < pairs.weight.max():
         for key in objective.without_weights():
             bench.note(f"{key} does not use the pairs' weights: every pair counts alike in it")
-
-
-def student(bench: Workbench, source: Encoder) -> Encoder:
-    """The target encoder before distillation; the user is told how it starts."""
-    config, seed = bench.resolved.config.distill, bench.seed_for("student")
-    architecture, model_args = config.student, config.student_args
-    if config.init == "source" and architecture is None:
-        own = blueprint(source)
-        architecture, model_args = own.pop("architecture", None), {**own, **model_args}
-    student = bench.encoder(bench.target, architecture, model_args, seed, bench.size)
-    if config.init == "source":
-        bench.note(start_from(student, source))
-    return student
 
 
 def _pairs(bench: Workbench, source: Encoder) -> tuple[Pairs, list[Any]]:

@@ -87,7 +87,8 @@ def _measure(run: Path, data: str | None, split: Any, before: bool, permutations
     from ..grammar import parse_data
     from ..latents import LEAST, common_space, estimates, held_out_split
     from ..opened import open_run
-    from ..teaching import student, taught_objective
+    from ..students import student
+    from ..teaching import taught_objective
     from ..workbench import frozen
     from .console import Terminal
 

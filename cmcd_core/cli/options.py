@@ -51,7 +51,7 @@ DISTILL = (
     opt("--objective", metavar="EXPR", help="What step 2 minimises: cmd, cmc, 'cmd + 0.5*cmc'.  [default: cmd]"),
     *TEACHERS,
     opt("--student", metavar="NAME", help="timm architecture of the target encoder.  [default: a slim ResNet]"),
-    opt("--init", type=click.Choice(["source", "random"]), help="Where the student starts.  [default: random]"),
+    opt("--init", type=click.Choice(["source", "random", "auto"]), help="Where the student starts.  [default: random]"),
     opt("--epochs", type=int, metavar="N", help="Epochs of step 2 (and at most of step 1)."),
     opt("--batch-size", type=int, metavar="N", help="Pairs a step.  [default: 64]"),
     PRESET,

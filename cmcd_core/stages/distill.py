@@ -241,7 +241,7 @@ def distill(
     recipe = Recipe(
         epochs=epochs,
         batch_size=config.batch_size,
-        lr=config.lr,
+        lr=config.peak_lr,
         weight_decay=config.weight_decay,
         ema=config.ema,
         chunk=config.chunk,

@@ -115,7 +115,7 @@ def recomputed(
             yield len(rows), (x, features, *map(torch.from_numpy, (rows, pairs.group[rows], pairs.weight[rows])))
 
     recipe = Recipe(
-        epochs=1, batch_size=CONFIG.batch_size, lr=CONFIG.lr, weight_decay=CONFIG.weight_decay, ema=CONFIG.ema
+        epochs=1, batch_size=CONFIG.batch_size, lr=CONFIG.peak_lr, weight_decay=CONFIG.weight_decay, ema=CONFIG.ema
     )
     history = teach(
         made, teacher, target, goal, recipe, make, bank=bank_features(bank, pairs),

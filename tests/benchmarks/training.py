@@ -117,8 +117,8 @@ def bare_loop(given: Lesson, config: DistillConfig, batches: list[Batch], target
     decayed = [p for p in student.parameters() if p.ndim > 1]
     others = [p for p in student.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, fused=True)
-    plan = Plan(epochs=1, steps_per_epoch=len(batches), lr=config.lr, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=config.peak_lr, fused=True)
+    plan = Plan(epochs=1, steps_per_epoch=len(batches), lr=config.peak_lr, weight_decay=config.weight_decay)
     total = torch.zeros(())
     for number, batch in enumerate(batches):
         for group in optimizer.param_groups:

@@ -102,7 +102,7 @@ def test_one_teacher_or_several() -> None:
         ({"target": "depth", "distill": {"batch_size": 1}}, "distill.batch_size: should be greater than or equal to 2"),
         ({"target": "depth", "distill": {"lr": 0}}, "distill.lr: should be greater than 0 (got 0)"),
         ({"target": "depth", "distill": {"lr": float("nan")}}, "distill.lr: should be a finite number"),
-        ({"target": "depth", "distill": {"init": "teacher"}}, "distill.init: should be 'source' or 'random'"),
+        ({"target": "depth", "distill": {"init": "teacher"}}, "distill.init: should be 'source', 'random' or 'auto'"),
         ({"target": "depth", "distill": 3}, "distill: should be a valid dictionary"),
         ({"target": 3}, "target: should be a valid dictionary"),
         ({"target": "depth", "run": {"device": "gpu"}}, "run.device: should be 'auto', 'cpu', 'cuda' or 'mps'"),
