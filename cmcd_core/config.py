@@ -29,8 +29,9 @@ MARGIN = 1.25
 RANDOM_LR, SOURCE_LR = 5e-3, 5e-4
 """Peak learning rates of step 2, from random weights and from the source's."""
 
-DEFAULT_SIZES = (32, 64)
-"""Bounds of the default picture side: bigger costs more than small encoders gain from a few thousand pairs."""
+SIZES, COPY_SIZES = (32, 64), (32, 96)
+"""Bounds of the default picture side: bigger costs more than small encoders gain from a few thousand pairs. A copy of a
+teacher was made for bigger ones than either."""
 
 
 class Section(BaseModel):
@@ -190,9 +191,14 @@ class DistillConfig(Section):
         return {**self.model_args, **({"output_stride": self.output_stride} if self.output_stride else {})}
 
     @property
+    def copies(self) -> bool:
+        """Whether the student may start from the source's weights."""
+        return self.init == "source" or (self.init == "auto" and self.student is None and not self.model_args)
+
+    @property
     def peak_lr(self) -> float:
         """The learning rate: weights that know something already are lost at the rate that random ones need."""
-        return self.lr or (RANDOM_LR if self.init == "random" else SOURCE_LR)
+        return self.lr or (SOURCE_LR if self.copies else RANDOM_LR)
 
     def epochs_for(self, count: int) -> int:
         """Epochs for ``count`` pairs."""
@@ -273,11 +279,9 @@ class RunSection(Section):
         False, description="Write each epoch's numbers for TensorBoard too, into the run's folder (extra tensorboard)."
     )
     size: int | None = Field(
-        None,
-        ge=16,
-        le=1024,
-        description="Side in pixels of what the encoders see; None: the target pictures' own, within 32 to 64.",
-    )
+        None, ge=16, le=1024, description="Side in pixels of what the encoders see; None: the target pictures' own, "
+        "within 32 to 64, or to 96 for a student that is a copy of a teacher."
+    )  # fmt: skip
     source_size: int | None = Field(
         None, ge=16, le=1024, description="Side in pixels of what the source encoder sees; None: size, or 128 for a "
         "teacher (its patch size allowing)."
@@ -336,6 +340,16 @@ class RunConfig(Section):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             raise ConfigError(explain(error, cls, where)) from None
+
+    @property
+    def copies_teacher(self) -> bool:
+        """Whether the student is to be a teacher's network, with its weights."""
+        return self.distill.copies and self.distill.student is None and len(self.pretrain.teacher) == 1
+
+    @property
+    def side(self) -> tuple[int, int]:
+        """Least and greatest side in pixels of what the target encoder sees; between them, the data decide."""
+        return (self.run.size, self.run.size) if self.run.size else COPY_SIZES if self.copies_teacher else SIZES
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain data for TOML: nothing that is None, no output folder (a repeated run writes elsewhere)."""

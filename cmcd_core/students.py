@@ -14,8 +14,7 @@ def settled_start(bench: Workbench, source: Encoder) -> DistillConfig:
     config = bench.resolved.config.distill
     if config.init != "auto":
         return config
-    unnamed = config.student is None and not config.model_args
-    fits = unnamed and "architecture" in blueprint(source) and _takes_all(bench, source)
+    fits = config.copies and "architecture" in blueprint(source) and _takes_all(bench, source)
     return config.model_copy(update={"init": "source" if fits else "random"})
 
 

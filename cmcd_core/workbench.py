@@ -14,7 +14,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from .built import bind, built_objective, built_task, guarded
 from .choices import choose
-from .config import DEFAULT_SIZES, RunSection, Step
+from .config import SIZES, RunSection, Step
 from .data.decoded import BoundModality, decode_first, decode_views, tell_left_out
 from .data.seeds import seeded
 from .data.views import Views
@@ -117,9 +117,10 @@ class Workbench:
 
     def _fitting_size(self) -> int:
         """As configured, else the first target picture's, within bounds."""
-        low, high = DEFAULT_SIZES
-        if (configured := self.resolved.config.run.size) or not self.target.modality.spatial:
-            return configured or high
+        config = self.resolved.config
+        if config.run.size or not self.target.modality.spatial:
+            return config.run.size or SIZES[1]
+        low, high = config.side
         place, name = self.resolved.main, self.target.name
         samples = (sample for sample in place.loader.split("train") if name in sample.views)
         first = decode_first(((s.key, s.views[name]) for s in samples), self.target, on_error(place.part))

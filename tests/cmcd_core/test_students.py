@@ -141,3 +141,23 @@ def test_a_run_that_starts_from_its_source_goes_on_where_it_was(tiny_folder: Pat
         assert load_encoder(tmp_path / "run" / name).model.layer4[0].conv2.out_channels == channels[-1], name
     alone = load_encoder(tmp_path / "run/baselines/ssl-target")
     assert alone.dim != WIDE["channels"][-1]
+
+
+@pytest.mark.parametrize(
+    ("teachers", "distill", "side"),
+    [
+        (["t.safetensors"], {"init": "auto"}, (32, 96)),
+        (["t.safetensors"], {"init": "source"}, (32, 96)),
+        (["t.safetensors"], {"init": "auto", "student": "resnet10t"}, (32, 64)),
+        (["t.safetensors"], {}, (32, 64)),
+        (["a.safetensors", "b.safetensors"], {"init": "auto"}, (32, 64)),
+        ([], {"init": "auto"}, (32, 64)),
+    ],
+    ids=["auto", "source", "named", "random", "two", "none"],
+)
+def test_a_copy_of_a_teacher_sees_bigger_pictures(
+    teachers: list[str], distill: dict[str, Any], side: tuple[int, int]
+) -> None:
+    values: dict[str, Any] = {"target": "depth", "pretrain": {"teacher": teachers}, "distill": distill}
+    assert RunConfig.from_mapping(values).side == side
+    assert RunConfig.from_mapping({**values, "run": {"size": 48}}).side == (48, 48)
