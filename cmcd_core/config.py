@@ -26,8 +26,10 @@ PRETRAIN_SAMPLES, DISTILL_SAMPLES = 26_000, 24_000
 MARGIN = 1.25
 """Decoded views are kept this much larger than the encoders see them, so that crops keep their detail."""
 
-RANDOM_LR, SOURCE_LR = 5e-3, 5e-4
-"""Peak learning rates of step 2, from random weights and from the source's."""
+DISTILL_LR, COPY_LR = 5e-3, 5e-4
+"""Peak learning rates of step 2, in general and for a copy of a teacher."""
+COPY_SHARE = 0.5
+"""Of the samples that other students see, a copy of a teacher sees so many."""
 
 SIZES, COPY_SIZES = (32, 64), (32, 96)
 """Bounds of the default picture side: bigger costs more than small encoders gain from a few thousand pairs. A copy of a
@@ -160,9 +162,13 @@ class DistillConfig(Section):
     )  # fmt: skip
     init: Literal["source", "random", "auto"] = Field(
         "random", description="source: the student starts from the source's weights, as a network of its architecture "
-        "unless `student` names another; auto: so where it can, with weights to take over for all of it, else random."
+        "unless `student` names another; auto: so for one teacher with weights from elsewhere and a target that is a "
+        "picture, where neither `student` nor `model_args` asks for another network, else random."
     )  # fmt: skip
-    epochs: int | None = Field(None, ge=0, description="Epochs; None: about 24,000 samples seen, 18 to 120 epochs.")
+    epochs: int | None = Field(
+        None, ge=0, description="Epochs; None: about 24,000 samples seen, 18 to 120 epochs; half of that for a copy of "
+        "a teacher."
+    )  # fmt: skip
     epochs_factor: float = Field(1.0, gt=0, le=100, description="So many times the epochs that None stands for.")
     batch_size: int = Field(64, ge=2, description="Pairs an optimiser step, over all processes.")
     chunk: int | None = Field(
@@ -170,8 +176,8 @@ class DistillConfig(Section):
         "caching): the loss and its gradient are the whole batch's, BatchNorm's statistics the chunk's. None: all."
     )  # fmt: skip
     lr: float | None = Field(
-        None, gt=0, description="Peak learning rate of AdamW; None: 5e-3 for random weights, 5e-4 for a student that "
-        "starts from the source."
+        None, gt=0, description="Peak learning rate of AdamW; None: 5e-3, or 5e-4 for a copy of a teacher (a student "
+        "that starts from weights from elsewhere)."
     )  # fmt: skip
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     views: int = Field(4, ge=1, le=64, description="Fixed views of each source sample, computed once by the teacher.")
@@ -191,20 +197,20 @@ class DistillConfig(Section):
         return {**self.model_args, **({"output_stride": self.output_stride} if self.output_stride else {})}
 
     @property
-    def copies(self) -> bool:
-        """Whether the student may start from the source's weights."""
-        return self.init == "source" or (self.init == "auto" and self.student is None and not self.model_args)
-
-    @property
     def peak_lr(self) -> float:
-        """The learning rate: weights that know something already are lost at the rate that random ones need."""
-        return self.lr or (SOURCE_LR if self.copies else RANDOM_LR)
+        """The learning rate, of no copy."""
+        return self.lr or DISTILL_LR
 
     def epochs_for(self, count: int) -> int:
-        """Epochs for ``count`` pairs."""
+        """Epochs for ``count`` pairs, of no copy."""
         if self.epochs is not None:
             return self.epochs
         return max(1, round(self.epochs_factor * min(120, max(18, round(DISTILL_SAMPLES / max(1, count))))))
+
+    def for_copy(self) -> DistillConfig:
+        """These settings for a copy of a teacher: a gentler rate, or what its weights know is lost; fewer samples."""
+        factor = self.epochs_factor * COPY_SHARE
+        return self.model_copy(update={"init": "source", "lr": self.lr or COPY_LR, "epochs_factor": factor})
 
 
 class EvaluateConfig(Section):
@@ -342,14 +348,10 @@ class RunConfig(Section):
             raise ConfigError(explain(error, cls, where)) from None
 
     @property
-    def copies_teacher(self) -> bool:
-        """Whether the student is to be a teacher's network, with its weights."""
-        return self.distill.copies and self.distill.student is None and len(self.pretrain.teacher) == 1
-
-    @property
-    def side(self) -> tuple[int, int]:
-        """Least and greatest side in pixels of what the target encoder sees; between them, the data decide."""
-        return (self.run.size, self.run.size) if self.run.size else COPY_SIZES if self.copies_teacher else SIZES
+    def may_copy(self) -> bool:
+        """Whether the student is to be a copy of the one teacher, if that and the target allow it."""
+        distill, one = self.distill, len(self.pretrain.teacher) == 1 and self.distill.student is None
+        return one and (distill.init == "source" or (distill.init == "auto" and not distill.model_args))
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain data for TOML: nothing that is None, no output folder (a repeated run writes elsewhere)."""

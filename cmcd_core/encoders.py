@@ -146,6 +146,11 @@ def blueprint(encoder: Encoder) -> dict[str, Any]:
     return {"architecture": encoder.architecture, **encoder.model_args}
 
 
+def brought(encoder: Encoder) -> bool:
+    """Whether it is a timm network with weights from elsewhere, and none that began here with random ones."""
+    return isinstance(encoder, TimmEncoder) and not encoder.arguments
+
+
 def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ConfigError(f"--teacher {path}: no such file")

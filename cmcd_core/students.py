@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from .config import DistillConfig
-from .encoders import blueprint, start_from
+from .encoders import blueprint, brought, start_from
 from .errors import CmcdError
 from .interfaces.encoder import Encoder
 from .workbench import Workbench
 
 
 def settled_start(bench: Workbench, source: Encoder) -> DistillConfig:
-    """``[distill]`` with ``init = "auto"`` replaced by what it stands for with this source."""
-    config = bench.resolved.config.distill
-    if config.init != "auto":
-        return config
-    fits = config.copies and "architecture" in blueprint(source) and _takes_all(bench, source)
-    return config.model_copy(update={"init": "source" if fits else "random"})
+    """``[distill]`` with all that depends on the source: what ``init = "auto"`` stands for, and how a copy is trained.
+
+    auto copies one teacher that comes with weights from elsewhere, onto pictures. On val a copy of an ImageNet network
+    was far ahead of the small one on sketches and on masks, and far behind on sound; so was a copy of what step 1 made
+    of a few thousand pictures.
+    """
+    config = bench.resolved.config
+    distill, copied = config.distill, brought(source)
+    if distill.init == "auto":
+        fits = copied and config.may_copy and bench.target.modality.spatial and _takes_all(bench, source)
+        distill = distill.model_copy(update={"init": "source" if fits else "random"})
+    return distill.for_copy() if copied and distill.init == "source" else distill
 
 
 def student(bench: Workbench, source: Encoder) -> Encoder:

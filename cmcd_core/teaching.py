@@ -97,7 +97,7 @@ def taught_objective(
     bench: Workbench, folder: RunFolder, source: Encoder, target: Encoder, lesson: Lesson, *, trained: bool = True
 ) -> WeightedSum:
     """The run's objective as it was saved after step 2, or as it was before it."""
-    config = bench.resolved.config.distill
+    config = settled_start(bench, source)
     objective = _objective(bench, source, target, lesson)
     pairs, _ = _pairs(bench, source)
     steps = config.epochs_for(len(pairs)) * steps_an_epoch(len(pairs), config.batch_size)

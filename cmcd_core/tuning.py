@@ -85,7 +85,7 @@ def search_space(config: Mapping[str, Any]) -> dict[str, tuple[float, float, flo
     """Key -> (default, low, high), all searched on a logarithmic scale: the same kinds of keys for every objective."""
     whole = RunConfig.from_mapping(config)
     catalog = load()
-    lr = whole.distill.peak_lr
+    lr = (whole.distill.for_copy() if whole.may_copy else whole.distill).peak_lr
     space = {"distill.lr": (lr, lr / LR_FACTOR, lr * LR_FACTOR)}
     for number, term in enumerate(whole.objective.terms):
         if number:

@@ -14,11 +14,11 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from .built import bind, built_objective, built_task, guarded
 from .choices import choose
-from .config import SIZES, RunSection, Step
+from .config import COPY_SIZES, SIZES, RunSection, Step
 from .data.decoded import BoundModality, decode_first, decode_views, tell_left_out
 from .data.seeds import seeded
 from .data.views import Views
-from .encoders import fixed_size, load_teacher
+from .encoders import brought, fixed_size, load_teacher
 from .errors import ConfigError, PluginError
 from .interfaces.encoder import Encoder
 from .interfaces.loader import Sample, Split
@@ -108,11 +108,11 @@ class Workbench:
     ) -> Workbench:
         """The sizes are those of encoders that are there already; None: as configured, or as the data are."""
         bench = cls(resolved, fabric, progress, size or 0, note, source_size)
-        bench.size = size or bench._fitting_size()
         pretrain = resolved.config.pretrain
         if "pretrain" in resolved.steps:
             modality, architecture = bench.source.modality, pretrain.teacher_architecture
             bench.teachers = tuple(load_teacher(name, architecture, modality) for name in pretrain.teacher)
+        bench.size = size or bench._fitting_size()
         return bench
 
     def _fitting_size(self) -> int:
@@ -120,7 +120,7 @@ class Workbench:
         config = self.resolved.config
         if config.run.size or not self.target.modality.spatial:
             return config.run.size or SIZES[1]
-        low, high = config.side
+        low, high = COPY_SIZES if config.may_copy and any(map(brought, self.teachers)) else SIZES
         place, name = self.resolved.main, self.target.name
         samples = (sample for sample in place.loader.split("train") if name in sample.views)
         first = decode_first(((s.key, s.views[name]) for s in samples), self.target, on_error(place.part))

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from methods import AS_LONG, BASELINES, OURS
+from methods import ALIKE, BASELINES, OURS, RECIPE, RIVALS
 
 from cmcd_core import load_run
 from cmcd_core.run_folder import RunFolder
 
 KEPT = ("task", "protocol", "labels", "n_train", "n_test", "draws", "primary", "val")
 ROUND = 4
+PLAIN = {*RIVALS.values(), *OURS.values()} - {OURS[RECIPE]}
 
 
 def collect(comparisons: Path, file: Path) -> None:
@@ -42,7 +43,8 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     out = []
     for entry in result.evaluations:
         ours = entry["encoder"] == "distilled"
-        if entry["modality"] != result.values["target"] or not (ours or entry["encoder"] in BASELINES):
+        baseline = entry["encoder"] in BASELINES and method in PLAIN  # the others' may be of another network
+        if entry["modality"] != result.values["target"] or not (ours or baseline):
             continue
         replicates = np.load(evaluations[entry["digest"]] / "replicates.npy", allow_pickle=False)
         row = {
@@ -60,10 +62,10 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _method(cell: Path, objective: str) -> str:
-    """``cell``: ``seed0/cells/l2-s0``, or ``seed0-as-long/…`` for the control."""
+    """``cell``: ``seed0/cells/l2-s0``, or ``seed0-alike/…`` for the control."""
     if "preset" in cell.name:
-        return OURS["preset:recommended"]
-    return AS_LONG[objective] if cell.parents[1].name.endswith("-as-long") else objective
+        return OURS[RECIPE]
+    return ALIKE[objective] if cell.parents[1].name.endswith("-alike") else objective
 
 
 def _retrieval(values: dict[str, Any]) -> dict[str, float]:

@@ -6,11 +6,12 @@ COMPARED = {"scratch": "scratch", "ssl-target": "ssl-target", "source": "source 
 """Baselines that are existing methods too."""
 UNTRAINED = {"untrained": "untrained"}
 RIVALS = {name: name for name in ("l2", "socket", "crd", "sp", "pkt", "seed", "cka")}
-AS_LONG = {"l2": "l2, as long", "crd": "crd, as long"}
-"""The control: rivals on the recipe's schedule, which is longer than the others'."""
-OURS = {"cmd": "cmd", "cmc": "cmc", "preset:recommended": "recommended"}
+ALIKE = {"l2": "l2, trained alike", "crd": "crd, trained alike"}
+"""The control: rivals with all that the recipe says of the training, from the start to the schedule."""
+RECIPE = "preset:recommended"
+OURS = {"cmd": "cmd", "cmc": "cmc", RECIPE: "recommended"}
 
 BASELINES = COMPARED | UNTRAINED
 EXISTING = (*COMPARED.values(), *RIVALS.values())
-DISTILLED = (*RIVALS.values(), *AS_LONG.values(), *OURS.values())
-METHODS = (*EXISTING, *AS_LONG.values(), *OURS.values(), *UNTRAINED.values())
+DISTILLED = (*RIVALS.values(), *ALIKE.values(), *OURS.values())
+METHODS = (*EXISTING, *ALIKE.values(), *OURS.values(), *UNTRAINED.values())

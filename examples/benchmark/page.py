@@ -11,7 +11,7 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
-from methods import AS_LONG, DISTILLED, EXISTING, METHODS
+from methods import ALIKE, DISTILLED, EXISTING, METHODS
 
 from cmcd_core.summary import interval
 
@@ -115,10 +115,10 @@ def _differences(title: str, data: dict[str, Table]) -> str:
     lines = [
         f"### {title}", "", "Points, paired [95 %].", "",
         "| data set | best existing (by val) | recommended | cmd | cmc | recommended over scratch "
-        "| recommended over rivals for as long |", "|---" * 7 + "|",
+        "| recommended over rivals trained alike |", "|---" * 7 + "|",
     ]  # fmt: skip
     for name, table in data.items():
-        rival, control = best(table), best(table, AS_LONG.values())
+        rival, control = best(table), best(table, ALIKE.values())
         if rival is None:
             continue
         cells = [_points(table, ours, rival) for ours in ("recommended", "cmd", "cmc")]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 import click
 from collect import collect
-from methods import AS_LONG, COMPARED, OURS, RIVALS
+from methods import ALIKE, COMPARED, OURS, RECIPE, RIVALS
 from page import write_page
 
 from cmcd_core.presets import preset
@@ -35,7 +36,7 @@ DATA_SETS = (
               help="Some distillation methods; those that are done stay.")  # fmt: skip
 @click.option("--teacher", default="efficientnet-lite0", show_default=True, help="As cmcd run's.")
 @click.option("--control/--no-control", default=True, show_default=True,
-              help="Some rivals on the recipe's longer schedule too.")  # fmt: skip
+              help="Some rivals with the recipe's start and schedule too.")  # fmt: skip
 @click.option("--page-only", is_flag=True, help="Run nothing: write the results and the page from what is in --out.")
 def main(
     data: Path, out: Path, seeds: int, only: str | None, methods: str, teacher: str, control: bool, page_only: bool
@@ -44,7 +45,7 @@ def main(
     chosen = only.split(",") if only else list(DATA_SETS)
     if unknown := [name for name in chosen if name not in DATA_SETS]:
         raise click.UsageError(f"--only {','.join(unknown)}: expected some of {', '.join(DATA_SETS)}")
-    asked = [_methods(methods), *([_control()] if control else [])]
+    asked = _asked(methods.split(","), control)
     failed = []
     for seed, name in product(range(0 if page_only else seeds), chosen):
         for suffix, words in asked:
@@ -59,16 +60,18 @@ def main(
         raise click.ClickException(f"not finished: {'; '.join(failed)}. The same command goes on.")
 
 
-def _methods(names: str) -> tuple[str, list[str]]:
-    """End of a folder's name, and words of ``cmcd compare``."""
-    return "", ["--objectives", names, *(word for name in COMPARED for word in ("--baseline", name))]
+def _asked(methods: Sequence[str], control: bool) -> list[tuple[str, list[str]]]:
+    """End of a folder's name and words of ``cmcd compare``, for each comparison of a data set and seed.
 
-
-def _control() -> tuple[str, list[str]]:
-    """Rivals for as long as the recipe, and nothing else of it."""
-    factor = preset("recommended")["distill"]["epochs_factor"]
-    words = ["--objectives", ",".join(AS_LONG), "--baseline", "none", "-o", f"distill.epochs_factor={factor}"]
-    return "-as-long", words
+    The recipe, whose student may be another network, is by itself, with the rivals that are trained as it is.
+    """
+    plain = [name for name in methods if name != RECIPE]
+    alike = [*([RECIPE] if RECIPE in methods else []), *(ALIKE if control else [])]
+    settings = [f"distill.{key}={value}" for key, value in preset("recommended")["distill"].items()]
+    baselines = [word for name in COMPARED for word in ("--baseline", name)]
+    apart = ["--baseline", "none", *(word for setting in settings for word in ("-o", setting))]
+    both = (("", plain, baselines), ("-alike", alike, apart))
+    return [(suffix, ["--objectives", ",".join(names), *words]) for suffix, names, words in both if names]
 
 
 def _compare(folder: Path, words: list[str]) -> int:
