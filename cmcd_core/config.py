@@ -31,7 +31,7 @@ DISTILL_LR, COPY_LR = 5e-3, 5e-4
 COPY_SHARE = 0.5
 """Of the samples that other students see, a copy of a teacher sees so many."""
 
-SIZES, COPY_SIZES = (32, 64), (32, 96)
+DEFAULT_SIZES, COPY_SIZES = (32, 64), (32, 96)
 """Bounds of the default picture side: bigger costs more than small encoders gain from a few thousand pairs. A copy of a
 teacher was made for bigger ones than either."""
 
@@ -162,8 +162,8 @@ class DistillConfig(Section):
     )  # fmt: skip
     init: Literal["source", "random", "auto"] = Field(
         "random", description="source: the student starts from the source's weights, as a network of its architecture "
-        "unless `student` names another; auto: so for one teacher with weights from elsewhere and a target that is a "
-        "picture, where neither `student` nor `model_args` asks for another network, else random."
+        "unless `student` names another; auto: so where one teacher with weights from elsewhere, shown the target's "
+        "pictures as they are, finds their partners, and no `student` or `model_args` asks for a network; else random."
     )  # fmt: skip
     epochs: int | None = Field(
         None, ge=0, description="Epochs; None: about 24,000 samples seen, 18 to 120 epochs; half of that for a copy of "

@@ -6,11 +6,8 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from .encoders import blueprint, start_from
-from .interfaces.encoder import Encoder, Features
+from .encoders import AsItIs, blueprint, start_from
+from .interfaces.encoder import Encoder
 from .students import twin
 from .workbench import Side, Workbench, frozen
 
@@ -69,23 +66,3 @@ def _from_source(bench: Workbench, source: Encoder) -> Callable[[int], Encoder]:
         return encoder
 
     return start
-
-
-class AsItIs(Encoder):
-    """The source encoder on another modality's input: channels are repeated, or averaged and repeated.
-
-    Args:
-        source: The encoder.
-        channels: Of the other modality.
-    """
-
-    def __init__(self, source: Encoder, channels: int) -> None:
-        super().__init__()
-        self.source, self.channels = source, channels
-        self.dim, self.dense_dim, self.pyramid_dims = source.dim, source.dense_dim, source.pyramid_dims
-
-    def forward(self, x: Tensor) -> Features:
-        if x.shape[1] != self.source.channels:
-            x = x.mean(1, keepdim=True).expand(-1, self.source.channels, -1, -1)
-        features: Features = self.source(x.contiguous(memory_format=torch.channels_last))
-        return features

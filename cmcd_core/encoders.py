@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from .errors import CmcdError, ConfigError, one_line
-from .interfaces.encoder import Encoder
+from .interfaces.encoder import Encoder, Features
 from .interfaces.modality import Modality
 from .interfaces.side_by_side import SideBySide
 from .interfaces.timm_encoder import TimmEncoder
@@ -222,3 +223,23 @@ def start_from(student: Encoder, source: Encoder) -> Start:
             "Give both the same architecture (--student), or use --init random.",
         )
     return Start(copied, sum(tensor.is_floating_point() for tensor in own.values()), tuple(adapted))
+
+
+class AsItIs(Encoder):
+    """The source encoder on another modality's input: channels are repeated, or averaged and repeated.
+
+    Args:
+        source: The encoder.
+        channels: Of the other modality.
+    """
+
+    def __init__(self, source: Encoder, channels: int) -> None:
+        super().__init__()
+        self.source, self.channels = source, channels
+        self.dim, self.dense_dim, self.pyramid_dims = source.dim, source.dense_dim, source.pyramid_dims
+
+    def forward(self, x: Tensor) -> Features:
+        if x.shape[1] != self.source.channels:
+            x = x.mean(1, keepdim=True).expand(-1, self.source.channels, -1, -1)
+        features: Features = self.source(x.contiguous(memory_format=torch.channels_last))
+        return features

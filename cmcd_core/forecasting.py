@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,17 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .data.arrays import evenly
-from .data.decoded import decode_views, tell_left_out
-from .data.views import Views
 from .errors import ConfigError, DataError
 from .grammar import parse_labels
 from .interfaces.encoder import pooled
-from .interfaces.loader import Sample
 from .served import classes_of, served_tasks
 from .theory.distance import linear_cka
 from .theory.forecast import features
 from .theory.samples import Floats, unit
-from .workbench import Side, Workbench, frozen, on_error
+from .workbench import Workbench, frozen
 
 MOST = 400
 """Training pairs that are looked at; with fewer than ``LEAST`` nothing could be said."""
@@ -84,7 +80,8 @@ def prospect(bench: Workbench, classes: int | None = None) -> Prospect:
     if len(pairs) < LEAST:
         raise DataError(f"{bench.resolved.main.name}: {len(pairs)} training pairs, and a forecast needs {LEAST}")
     chosen = [pairs[at] for at in evenly(len(pairs), MOST)]
-    first, second = _views(bench, "source", chosen), _views(bench, "target", chosen)
+    first = bench.part("source", chosen, bench.source_size)
+    second = bench.part("target", chosen, bench.size)
     _, at_first, at_second = np.intersect1d(first.decoded.rows, second.decoded.rows, return_indices=True)
     a = torch.cat(
         [_standard(pooled(frozen(bench, teacher), first.chunks(rows=at_first))) for teacher in bench.teachers], dim=1
@@ -112,17 +109,6 @@ def _known_classes(bench: Workbench) -> int:
     raise ConfigError(
         "the data have no labels, so that nobody knows how many classes there will be", "Pass --classes N."
     )
-
-
-def _views(bench: Workbench, side: Side, samples: Sequence[Sample]) -> Views:
-    """One side of some pairs alone: the rest need not be decoded."""
-    place = bench.resolved.places["distill"]
-    bound, size = bench.bound(place, side), bench.source_size if side == "source" else bench.size
-    decoded = decode_views(
-        samples, bound, size, on_error=on_error(place.part), progress=bench.progress, title=f"decode {bound.name}"
-    )
-    tell_left_out(decoded.skipped, f"{bound.name} views", bench.note)
-    return Views(decoded, bound, size, bench.fabric.device)
 
 
 def statistics(a: Floats, b: Floats) -> tuple[float, float, float]:

@@ -154,7 +154,7 @@ def before_and_after(
         a, b, space = in_one_space(bench, source, encoder, objective, features, seen)
         return Latents(a, b, keys, space)
 
-    return BeforeAndAfter(split, seen_by(frozen(bench, student(bench, source)), False), seen_by(target, True))
+    return BeforeAndAfter(split, seen_by(frozen(bench, student(bench, folder, source)), False), seen_by(target, True))
 
 
 def distance_entry(found: BeforeAndAfter | None) -> dict[str, Any]:

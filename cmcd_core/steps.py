@@ -35,7 +35,7 @@ from .result import SCHEMA, Result, environment
 from .run_folder import RunFolder
 from .served import check_tasks
 from .settled import settle, settled
-from .students import student
+from .students import fit_size, student
 from .teaching import Lesson, distilled, has_own_source_rows, whole_pictures
 from .workbench import Workbench, card, frozen, make_fabric, pinned
 
@@ -150,7 +150,8 @@ class Steps:
         if "pretrain" in self.resolved.steps and source is None:
             source = bench.encoder(bench.source, config.architecture, config.model_args, 0, bench.source_size)
         if "distill" in self.resolved.steps and source is not None:
-            student(bench, source)
+            fit_size(bench, self.folder, source)
+            student(bench, self.folder, source)
 
     def decode(self, bench: Workbench) -> None:
         """Every view that a later step reads, so that a broken file is found before any training."""

@@ -59,10 +59,10 @@ def distilled(
     Raises:
         ConfigError: The folder holds one that was taught otherwise.
     """
-    config, where = settled_start(bench, source), folder.path / lesson.where
-    seed = bench.seed_for("distill")
+    where, seed = folder.path / lesson.where, bench.seed_for("distill")
     with first(bench.fabric):
         pairs, of_pairs = _pairs(bench, source)
+        config = settled_start(bench, folder, source)
     epochs = config.epochs_for(len(pairs))
     terms = [[term.weight, term.key, chosen.identity] for term, chosen in lesson.terms]
     recipe = config.model_dump(mode="json", exclude={"data", "epochs", "epochs_factor"}) | {"lr": config.peak_lr}
@@ -71,7 +71,7 @@ def distilled(
         bench.fabric, folder, lesson.stage, lesson.title, inputs, bench.progress, epochs, extend=extend
     ):
         return frozen(bench, load_encoder(where)), record["summary"]
-    target = student(bench, source)
+    target = student(bench, folder, source)
     objective = _objective(bench, source, target, lesson)
     _tell_of_unused_weights(bench, pairs, objective)
     with first(bench.fabric):
@@ -97,7 +97,7 @@ def taught_objective(
     bench: Workbench, folder: RunFolder, source: Encoder, target: Encoder, lesson: Lesson, *, trained: bool = True
 ) -> WeightedSum:
     """The run's objective as it was saved after step 2, or as it was before it."""
-    config = settled_start(bench, source)
+    config = settled_start(bench, folder, source)
     objective = _objective(bench, source, target, lesson)
     pairs, _ = _pairs(bench, source)
     steps = config.epochs_for(len(pairs)) * steps_an_epoch(len(pairs), config.batch_size)

@@ -14,11 +14,11 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from .built import bind, built_objective, built_task, guarded
 from .choices import choose
-from .config import COPY_SIZES, SIZES, RunSection, Step
+from .config import DEFAULT_SIZES, RunSection, Step
 from .data.decoded import BoundModality, decode_first, decode_views, tell_left_out
 from .data.seeds import seeded
 from .data.views import Views
-from .encoders import brought, fixed_size, load_teacher
+from .encoders import fixed_size, load_teacher
 from .errors import ConfigError, PluginError
 from .interfaces.encoder import Encoder
 from .interfaces.loader import Sample, Split
@@ -108,19 +108,18 @@ class Workbench:
     ) -> Workbench:
         """The sizes are those of encoders that are there already; None: as configured, or as the data are."""
         bench = cls(resolved, fabric, progress, size or 0, note, source_size)
+        bench.size = size or bench.fitting_size(DEFAULT_SIZES)
         pretrain = resolved.config.pretrain
         if "pretrain" in resolved.steps:
             modality, architecture = bench.source.modality, pretrain.teacher_architecture
             bench.teachers = tuple(load_teacher(name, architecture, modality) for name in pretrain.teacher)
-        bench.size = size or bench._fitting_size()
         return bench
 
-    def _fitting_size(self) -> int:
+    def fitting_size(self, bounds: tuple[int, int]) -> int:
         """As configured, else the first target picture's, within bounds."""
-        config = self.resolved.config
-        if config.run.size or not self.target.modality.spatial:
-            return config.run.size or SIZES[1]
-        low, high = COPY_SIZES if config.may_copy and any(map(brought, self.teachers)) else SIZES
+        low, high = bounds
+        if (configured := self.resolved.config.run.size) or not self.target.modality.spatial:
+            return configured or high
         place, name = self.resolved.main, self.target.name
         samples = (sample for sample in place.loader.split("train") if name in sample.views)
         first = decode_first(((s.key, s.views[name]) for s in samples), self.target, on_error(place.part))
@@ -205,6 +204,16 @@ class Workbench:
             tell_left_out(decoded.skipped, f"{bound.name} views of {split}", self.note)
             self._views[place, side, split] = Views(decoded, bound, size, self.fabric.device)
         return self._views[place, side, split]
+
+    def part(self, side: Side, samples: Sequence[Sample], size: int) -> Views:
+        """One side of some of step 2's samples alone: the rest need not be decoded."""
+        place = self.resolved.places["distill"]
+        bound = self.bound(place, side)
+        decoded = decode_views(
+            samples, bound, size, on_error=on_error(place.part), progress=self.progress, title=f"decode {bound.name}"
+        )
+        tell_left_out(decoded.skipped, f"{bound.name} views", self.note)
+        return Views(decoded, bound, size, self.fabric.device)
 
     def encoder(
         self, bound: BoundModality, architecture: str | None, model_args: dict[str, Any], seed: int, size: int

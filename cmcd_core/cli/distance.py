@@ -98,7 +98,7 @@ def _measure(run: Path, data: str | None, split: Any, before: bool, permutations
         if (split := split or held_out_split(bench)) is None:
             raise DataError(f"neither test nor val has {LEAST} pairs", "Name a split: --split train.")
         if before:
-            target = frozen(bench, student(bench, opened.source))
+            target = frozen(bench, student(bench, opened.folder, opened.source))
         objective = taught_objective(bench, opened.folder, opened.source, target, opened.lesson, trained=not before)
         latents = common_space(bench, split, opened.source, target, objective)
     found = estimates(latents, permutations=permutations)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import COPY_SIZES, MARGIN, SIZES, Step
+from ..config import COPY_SIZES, DEFAULT_SIZES, MARGIN, Step
 from ..cores import usable_cores
 from ..resolve import Resolved
 
@@ -16,17 +16,17 @@ def estimate(resolved: Resolved) -> dict[str, str]:
     source, target = resolved.source.name, resolved.target.name
     sources, pairs = _count(resolved, "pretrain", source), _count(resolved, "distill", source, target)
     rows = _count(resolved, "distill", source)
-    side = config.run.size or (COPY_SIZES if config.may_copy else SIZES)[1]
-    cores = usable_cores()
+    cores, copies = usable_cores(), config.may_copy
     pretrain = config.pretrain.epochs_for(sources, config.distill.epochs) if "pretrain" in steps else 0
     pretrain = 0 if config.pretrain.teacher else pretrain
-    copies = config.may_copy
     training = config.distill.for_copy() if copies else config.distill
     distill = training.epochs_for(pairs) if "distill" in steps else 0
     rate = COPIES_A_SECOND_A_CORE if copies else IMAGES_A_SECOND_A_CORE
     images = (0.9 * pretrain * sources + config.distill.views * rows) / IMAGES_A_SECOND_A_CORE + distill * pairs / rate
+    side = config.run.size or (COPY_SIZES if copies else DEFAULT_SIZES)[1]
     seconds = images * (side / 64) ** 2 / cores
-    networks = "a copy of an EfficientNet-Lite0" if copies else "the default networks"
+    smaller = " or, if init = auto finds it better, less" if config.distill.init == "auto" else ""
+    networks = f"a copy of an EfficientNet-Lite0{smaller}," if copies else "the default networks"
     stored = round(MARGIN * side) ** 2
     disk = (sources * 3 + pairs * 4) * stored + rows * config.distill.views * 512 * 4
     memory = 1.2e9 + config.distill.batch_size * 2 * (side / 64) ** 2 * 4e6

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cmcd_core import RunConfig, load_encoder, run
 from cmcd_core.catalog import load
@@ -17,9 +20,11 @@ from cmcd_core.encoders import blueprint
 from cmcd_core.interfaces.encoder import Encoder
 from cmcd_core.interfaces.side_by_side import SideBySide
 from cmcd_core.interfaces.timm_encoder import TimmEncoder
+from cmcd_core.partner_rank import mean_rank, partner_rank
 from cmcd_core.progress import Progress
 from cmcd_core.resolve import resolve
-from cmcd_core.students import from_random, settled_start, student, without_source
+from cmcd_core.run_folder import RunFolder
+from cmcd_core.students import fit_size, from_random, settled_start, student, without_source
 from cmcd_core.workbench import Workbench, make_fabric
 
 WIDE = {"channels": [8, 16, 24, 40]}
@@ -54,100 +59,189 @@ def bench(tiny_folder: Path) -> Callable[..., Workbench]:
     return made
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    (tmp_path / "started").mkdir()
+    return RunFolder(tmp_path / "started")
+
+
+@pytest.fixture
+def inclined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """auto finds the source near enough, whatever random weights make of the pictures."""
+    monkeypatch.setattr("cmcd_core.students.NEAR", 1.1)
+
+
 def own_source(bench: Workbench, **arguments: Any) -> Encoder:
     """What step 1 would begin with."""
     return bench.encoder(bench.source, arguments.pop("architecture", None), arguments, 5, bench.source_size)
 
 
+@pytest.mark.usefixtures("inclined")
 def test_auto_copies_a_teacher_with_its_weights_rate_and_schedule(
-    bench: Callable[..., Workbench], teacher: Path
+    bench: Callable[..., Workbench], teacher: Path, folder: RunFolder
 ) -> None:
     told: list[str] = []
     auto, asked = bench(told, teachers=[teacher], init="auto"), bench(teachers=[teacher], init="source")
     source = auto.teachers[0]
-    settled = settled_start(auto, source)
-    assert settled == settled_start(asked, source)
+    settled = settled_start(auto, folder, source)
+    assert settled == settled_start(asked, folder, source)
     assert (settled.init, settled.lr) == ("source", COPY_LR)
     assert settled.epochs_for(500) == DistillConfig().epochs_for(500) // 2
-    first, second = student(auto, source), student(asked, source)
+    first, second = student(auto, folder, source), student(asked, folder, source)
     assert weights_digest(first) == weights_digest(second)
     assert torch.equal(first.model.layer4[0].conv1.weight, source.model.layer4[0].conv1.weight)
     assert any("starts from the source" in text for text in told)
 
 
-def test_what_the_user_sets_goes_over_what_a_copy_gets(bench: Callable[..., Workbench], teacher: Path) -> None:
+@pytest.mark.usefixtures("inclined")
+def test_what_the_user_sets_goes_over_what_a_copy_gets(
+    bench: Callable[..., Workbench], teacher: Path, folder: RunFolder
+) -> None:
     one = bench(teachers=[teacher], init="auto", lr=0.02, epochs=7)
-    settled = settled_start(one, one.teachers[0])
+    settled = settled_start(one, folder, one.teachers[0])
     assert (settled.lr, settled.epochs_for(500)) == (0.02, 7)
 
 
+@pytest.mark.usefixtures("inclined")
 @pytest.mark.parametrize(
     "distill", [{"student": "resnet14t"}, {"model_args": {"channels": [8, 8, 16, 16]}}], ids=["student", "arguments"]
 )
 def test_auto_is_random_where_the_user_names_a_network(
-    bench: Callable[..., Workbench], teacher: Path, distill: dict[str, Any]
+    bench: Callable[..., Workbench], teacher: Path, distill: dict[str, Any], folder: RunFolder
 ) -> None:
     told: list[str] = []
     auto = bench(told, teachers=[teacher], init="auto", **distill)
     random = bench(teachers=[teacher], init="random", **distill)
     source = auto.teachers[0]
-    assert settled_start(auto, source) == settled_start(random, source)
-    assert weights_digest(student(auto, source)) == weights_digest(student(random, source))
+    assert settled_start(auto, folder, source) == settled_start(random, folder, source)
+    assert weights_digest(student(auto, folder, source)) == weights_digest(student(random, folder, source))
     assert not any("starts from" in text for text in told)
 
 
+@pytest.mark.usefixtures("inclined")
 def test_auto_is_random_where_the_source_is_made_here_or_of_several(
-    bench: Callable[..., Workbench], teacher: Path
+    bench: Callable[..., Workbench], teacher: Path, folder: RunFolder
 ) -> None:
     alone, two = bench(init="auto"), bench(teachers=[teacher, teacher], init="auto")
     both = SideBySide([two.teachers[0], two.teachers[1]], torch.zeros(1), torch.ones(1))
     for one, source in ((alone, own_source(alone)), (two, both)):
-        assert settled_start(one, source).init == "random"
-        assert blueprint(student(one, source)) == blueprint(from_random(one, 0))
+        assert settled_start(one, folder, source).init == "random"
+        assert blueprint(student(one, folder, source)) == blueprint(from_random(one, 0))
 
 
+@pytest.mark.usefixtures("inclined")
 def test_auto_is_random_where_the_target_is_no_picture(
-    bench: Callable[..., Workbench], teacher: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Callable[..., Workbench], teacher: Path, monkeypatch: pytest.MonkeyPatch, folder: RunFolder
 ) -> None:
     one = bench(teachers=[teacher], init="auto")
     monkeypatch.setattr(type(one.target.modality), "spatial", False)
-    assert settled_start(one, one.teachers[0]).init == "random"
+    assert settled_start(one, folder, one.teachers[0]).init == "random"
 
 
-def test_auto_is_random_where_weights_fit_in_part(bench: Callable[..., Workbench], teacher: Path) -> None:
+@pytest.mark.usefixtures("inclined")
+def test_auto_is_random_where_weights_fit_in_part(
+    bench: Callable[..., Workbench], teacher: Path, folder: RunFolder
+) -> None:
     auto = bench(teachers=[teacher], init="auto")
     source = auto.teachers[0]
     name = next(key for key in source.state_dict() if key.endswith("layer4.0.conv2.weight"))
     stripped = {key: value for key, value in source.state_dict().items() if key != name}
     source.state_dict = lambda *args, **options: stripped  # type: ignore[method-assign]
-    assert settled_start(auto, source).init == "random"
-    assert settled_start(bench(teachers=[teacher], init="source"), source).init == "source"
+    assert settled_start(auto, folder, source).init == "random"
+    assert settled_start(bench(teachers=[teacher], init="source"), folder, source).init == "source"
 
 
-def test_a_source_made_here_is_copied_on_request_and_learns_as_fast_as_ever(bench: Callable[..., Workbench]) -> None:
+@pytest.mark.parametrize(("near", "init"), [(1.1, "source"), (0.0, "random")])
+def test_auto_goes_by_the_partner_rank_and_keeps_to_it(
+    bench: Callable[..., Workbench], teacher: Path, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, near: float,
+    init: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("cmcd_core.students.NEAR", near)
+    told: list[str] = []
+    one = bench(told, teachers=[teacher], init="auto")
+    assert settled_start(one, folder, one.teachers[0]).init == init
+    assert json.loads((folder.path / "start.json").read_text())["partner_rank"] == pytest.approx(
+        partner_rank(one, one.teachers[0])
+    )
+    assert sum("init = auto" in text for text in told) == 1
+    monkeypatch.setattr("cmcd_core.students.NEAR", 1.1 - near)  # what is settled stays
+    assert settled_start(one, folder, one.teachers[0]).init == init
+    assert sum("init = auto" in text for text in told) == 1
+    monkeypatch.undo()
+    other = TimmEncoder("resnet10t", in_chans=3)
+    settled_start(one, folder, other)  # another teacher is looked at anew
+    assert sum("init = auto" in text for text in told) == 2
+
+
+def test_partners_that_are_nearest_have_rank_0_and_no_idea_is_a_half() -> None:
+    n = 40
+    assert mean_rank(torch.eye(n)) == 0
+    assert mean_rank(-torch.eye(n)) == 1
+    assert mean_rank(torch.ones(n, n)) == 0.5
+    shuffled = torch.rand(400, 400, generator=torch.Generator().manual_seed(0))
+    assert mean_rank(shuffled) == pytest.approx(0.5, abs=0.05)
+    assert mean_rank(2 * shuffled + 1) == pytest.approx(mean_rank(shuffled))
+
+
+def drawn(root: Path, shift: int) -> Path:
+    """32 pairs of blurred noise, 120 px: a grey photo, and depth in mm, the brighter the nearer, or another's."""
+    rng = np.random.default_rng(0)
+    small = (rng.random((32, 5, 5)) * 255).astype(np.uint8)
+    grey = [Image.fromarray(one).resize((120, 120), Image.Resampling.BICUBIC) for one in small]
+    root.mkdir()
+    lines = ["id,split,image_file_name,depth_file_name"]
+    for at, photo in enumerate(grey):
+        other = np.asarray(grey[(at + shift) % len(grey)])
+        photo.convert("RGB").save(root / f"p{at}.png")
+        Image.fromarray(3050 - 10 * other.astype(np.uint16)).save(root / f"d{at}.png")
+        lines.append(f"{at},train,p{at}.png,d{at}.png")
+    (root / "metadata.csv").write_text("\n".join(lines))
+    (root / "dataset.toml").write_text('[depth]\nunit = "mm"\n')
+    return root
+
+
+def unlabelled(data: Path, teacher: Path, **distill: Any) -> Workbench:
+    values = {"source": "image", "target": "depth", "data": str(data), "pretrain": {"teacher": [str(teacher)]},
+              "distill": distill, "run": {"device": "cpu"}}  # fmt: skip
+    config = RunConfig.from_mapping(values)
+    resolved = resolve(config, load(), ("pretrain", "distill"))
+    return Workbench.of(resolved, make_fabric(config.run)[0], Progress(), lambda text: None)
+
+
+def test_a_source_that_sees_its_own_pictures_again_finds_them(teacher: Path, tmp_path: Path) -> None:
+    own, other = (unlabelled(drawn(tmp_path / str(shift), shift), teacher) for shift in (0, 7))
+    assert partner_rank(own, own.teachers[0]) < 0.3 < partner_rank(other, other.teachers[0])
+
+
+def test_a_copy_sees_bigger_pictures_than_other_students(
+    teacher: Path, folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = drawn(tmp_path / "data", 0)
+    for near, distill, side in (
+        (1.1, {"init": "auto"}, 96), (0.0, {"init": "auto"}, 64), (0.0, {"init": "source"}, 96), (1.1, {}, 64),
+        (1.1, {"init": "auto", "student": "resnet14t"}, 64),
+    ):  # fmt: skip
+        monkeypatch.setattr("cmcd_core.students.NEAR", near)
+        (folder.path / "start.json").unlink(missing_ok=True)
+        one = unlabelled(data, teacher, **distill)
+        fit_size(one, folder, one.teachers[0])
+        assert one.size == side, distill
+        assert student(one, folder, one.teachers[0]).card["size"] == side
+
+
+def test_a_source_made_here_is_copied_on_request_and_learns_as_fast_as_ever(
+    bench: Callable[..., Workbench], folder: RunFolder
+) -> None:
     one = bench(init="source")
     source = own_source(one, **WIDE)
-    assert settled_start(one, source).peak_lr == DistillConfig().peak_lr
-    assert settled_start(one, source).epochs_for(500) == DistillConfig().epochs_for(500)
-    assert blueprint(student(one, source))["channels"] == WIDE["channels"]
+    assert settled_start(one, folder, source).peak_lr == DistillConfig().peak_lr
+    assert settled_start(one, folder, source).epochs_for(500) == DistillConfig().epochs_for(500)
+    assert blueprint(student(one, folder, source))["channels"] == WIDE["channels"]
 
 
-def test_a_copy_of_a_teacher_sees_bigger_pictures(
-    bench: Callable[..., Workbench], teacher: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cmcd_core.workbench.decode_first", lambda *args: torch.zeros(1, 200, 300))
-    sides = {
-        96: [bench(teachers=[teacher], init="auto"), bench(teachers=[teacher], init="source")],
-        64: [bench(teachers=[teacher]), bench(init="auto"), bench(init="source"),
-             bench(teachers=[teacher], init="auto", student="resnet14t"), bench(teachers=[teacher] * 2, init="auto")],
-    }  # fmt: skip
-    for side, made in sides.items():
-        assert [one.size for one in made] == [side] * len(made)
-
-
-def test_what_has_no_source_does_not_take_its_network(bench: Callable[..., Workbench]) -> None:
+def test_what_has_no_source_does_not_take_its_network(bench: Callable[..., Workbench], folder: RunFolder) -> None:
     copying, plain = bench(init="source"), bench()
-    taught = student(copying, own_source(copying, **WIDE))
+    taught = student(copying, folder, own_source(copying, **WIDE))
     alone = without_source(copying, taught, seed=3)
     assert weights_digest(alone) == weights_digest(from_random(plain, 3))
     named = bench(init="source", student="resnet10t")
@@ -166,6 +260,7 @@ def test_arguments_of_the_sources_network_are_kept_from_the_slim_one(bench: Call
     assert blueprint(from_random(both, 0)) == blueprint(from_random(bench(output_stride=8), 0))
 
 
+@pytest.mark.usefixtures("inclined")
 def test_a_run_that_copies_its_teacher_goes_on_where_it_was(tiny_folder: Path, teacher: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     values = {
