@@ -53,7 +53,7 @@ def served_tasks(bench: Workbench) -> Iterator[tuple[Chosen, Task]]:
     """
     tasks = [(chosen, task, unserved(bench, task)) for chosen, task in bench.tasks()]
     named = bool(bench.resolved.config.task.names)
-    labelled_too = not named and any(error is None and not task.spatial for _, task, error in tasks)
+    labelled_too = _labels_come_first(bench, [task for _, task, error in tasks if error is None])
     for chosen, task, error in tasks:
         if error is not None and named:
             where = bench.resolved.places["evaluate"].name
@@ -64,6 +64,18 @@ def served_tasks(bench: Workbench) -> Iterator[tuple[Chosen, Task]]:
             bench.note(f"the data have a {task.target_name!r} too, which --task {chosen.name} evaluates")
         else:
             yield chosen, task
+
+
+def evaluates_masks(bench: Workbench) -> bool:
+    """Whether a spatial task is among those that step 3 of this command evaluates."""
+    if "evaluate" not in bench.resolved.places:
+        return False
+    tasks = [task for _, task in bench.tasks() if unserved(bench, task) is None]
+    return any(task.spatial for task in tasks) and not _labels_come_first(bench, tasks)
+
+
+def _labels_come_first(bench: Workbench, served: Sequence[Task]) -> bool:
+    return not bench.resolved.config.task.names and not all(task.spatial for task in served)
 
 
 def check_tasks(bench: Workbench) -> None:

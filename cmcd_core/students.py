@@ -13,11 +13,13 @@ from .files import write_json
 from .interfaces.encoder import Encoder
 from .partner_rank import partner_rank
 from .run_folder import RunFolder
+from .served import evaluates_masks
 from .workbench import Workbench
 
 START = "start.json"
-NEAR = 0.3
-"""A teacher that puts no more of the others nearer than the partner is worth copying."""
+NEAR, NEAR_FOR_MASKS = 0.3, 0.45
+"""A teacher that puts no more of the others nearer than the partner is worth copying; for masks, which need its fine
+maps too, even one that is a little better than chance."""
 
 
 def settled_start(bench: Workbench, folder: RunFolder, source: Encoder) -> DistillConfig:
@@ -55,7 +57,8 @@ def _chosen(bench: Workbench, folder: RunFolder, source: Encoder) -> Literal["so
     """auto: a copy where the source finds partners as it is.
 
     On val a copy of an ImageNet network was far ahead of a small one with random weights on sketches (partner rank
-    .26), no better on depth of tools with few labels (.36), behind on depth of hands (.38), far behind on sound (.52).
+    .25), no better on depth of tools with few labels (.36), behind on depth of hands (.38), far behind on sound (.52);
+    on masks of depth it was far ahead at .35.
     """
     could = bench.resolved.config.may_copy and brought(source) and bench.target.modality.spatial
     if not (could and _takes_all(bench, source)):
@@ -63,13 +66,13 @@ def _chosen(bench: Workbench, folder: RunFolder, source: Encoder) -> Literal["so
     file, weights = folder.path / START, weights_digest(source)
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if known.get("source") != weights:
-        rank = partner_rank(bench, source)
-        known = {"source": weights, "partner_rank": rank, "init": "source" if rank < NEAR else "random"}
+        rank, near = partner_rank(bench, source), NEAR_FOR_MASKS if evaluates_masks(bench) else NEAR
+        known = {"source": weights, "partner_rank": rank, "init": "source" if rank < near else "random"}
         write_json(file, known)
         bench.note(
             f"init = auto: of the other pictures, the source puts {rank:.0%} nearer to a view of {bench.target.name} "
-            f"than its partner (chance: 50 %; a copy pays below {NEAR:.0%}), so the student starts "
-            + ("from the source" if rank < NEAR else "at random")
+            f"than its partner (chance: 50 %; a copy pays below {near:.0%}), so the student starts "
+            + ("from the source" if rank < near else "at random")
         )
     return "source" if known["init"] == "source" else "random"
 

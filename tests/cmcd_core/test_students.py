@@ -173,6 +173,21 @@ def test_auto_goes_by_the_partner_rank_and_keeps_to_it(
     assert sum("init = auto" in text for text in told) == 2
 
 
+@pytest.mark.parametrize(("tasks", "init"), [((), "random"), (("segmentation",), "source")], ids=["labels", "masks"])
+def test_masks_ask_for_a_copy_sooner(
+    teacher: Path, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, tasks: tuple[str, ...], init: str
+) -> None:
+    """The demo has both, and a run evaluates labels unless it is told otherwise."""
+    monkeypatch.setattr("cmcd_core.students.partner_rank", lambda bench, source: 0.4)
+    values = {
+        "target": "depth", "pretrain": {"teacher": [str(teacher)]}, "distill": {"init": "auto"},
+        "data": {"train": 40, "val": 20, "test": 20}, "task": {"names": tasks}, "run": {"device": "cpu"},
+    }  # fmt: skip
+    config = RunConfig.from_mapping(values)
+    one = Workbench.of(resolve(config, load()), make_fabric(config.run)[0], Progress(), lambda text: None)
+    assert settled_start(one, folder, one.teachers[0]).init == init
+
+
 def test_partners_that_are_nearest_have_rank_0_and_no_idea_is_a_half() -> None:
     n = 40
     assert mean_rank(torch.eye(n)) == 0
