@@ -7,7 +7,7 @@ from typing import Literal
 
 from .config import COPY_SIZES, DistillConfig
 from .data.digest import weights_digest
-from .encoders import blueprint, brought, start_from
+from .encoders import blueprint, brought, fixed_size, start_from
 from .errors import CmcdError
 from .files import write_json
 from .interfaces.encoder import Encoder
@@ -34,10 +34,12 @@ def settled_start(bench: Workbench, folder: RunFolder, source: Encoder) -> Disti
 
 
 def fit_size(bench: Workbench, folder: RunFolder, source: Encoder) -> None:
-    """A copy of a teacher sees bigger pictures than other students, unless the size is configured."""
+    """A copy of a teacher sees bigger pictures than other students, or those of the only size that it takes, unless the
+    size is configured."""
     copies = brought(source) and settled_start(bench, folder, source).init == "source"
     if copies and bench.resolved.config.may_copy:
-        bench.size = bench.fitting_size(COPY_SIZES)
+        only = fixed_size(source)
+        bench.size = bench.fitting_size((only, only) if only else COPY_SIZES)
 
 
 def student(bench: Workbench, folder: RunFolder, source: Encoder) -> Encoder:
@@ -61,7 +63,7 @@ def _chosen(bench: Workbench, folder: RunFolder, source: Encoder) -> Literal["so
     on masks of depth it was far ahead at .35.
     """
     could = bench.resolved.config.may_copy and brought(source) and bench.target.modality.spatial
-    if not (could and _takes_all(bench, source)):
+    if not could or fixed_size(source) or not _takes_all(bench, source):  # a copy at a ViT's 224 px takes hours
         return "random"
     file, weights = folder.path / START, weights_digest(source)
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

@@ -244,6 +244,17 @@ def test_a_copy_sees_bigger_pictures_than_other_students(
         assert student(one, folder, one.teachers[0]).card["size"] == side
 
 
+def test_a_copy_of_a_vit_sees_the_one_size_that_it_takes(folder: RunFolder, tmp_path: Path) -> None:
+    vit = TimmEncoder("vit_tiny_patch16_224", in_chans=3, depth=1).save(tmp_path / "vit")
+    data = drawn(tmp_path / "data", 0)
+    asked = unlabelled(data, vit, init="source")
+    fit_size(asked, folder, asked.teachers[0])
+    copy = student(asked, folder, asked.teachers[0])
+    assert copy(next(asked.views("distill", "target", "train").chunks())).pooled.shape[1] == asked.teachers[0].dim
+    auto = unlabelled(data, vit, init="auto")  # as it would take hours without a GPU
+    assert settled_start(auto, folder, auto.teachers[0]).init == "random"
+
+
 def test_a_source_made_here_is_copied_on_request_and_learns_as_fast_as_ever(
     bench: Callable[..., Workbench], folder: RunFolder
 ) -> None:
