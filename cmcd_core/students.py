@@ -72,7 +72,7 @@ def _chosen(bench: Workbench, folder: RunFolder, source: Encoder) -> Literal["so
         known = {"source": weights, "partner_rank": rank, "init": "source" if rank < near else "random"}
         write_json(file, known)
         bench.note(
-            f"init = auto: of the other pictures, the source puts {rank:.0%} nearer to a view of {bench.target.name} "
+            f"init = auto: of the other pictures, the source puts {rank:.0%} nearer to a {bench.target.name} view "
             f"than its partner (chance: 50 %; a copy pays below {near:.0%}), so the student starts "
             + ("from the source" if rank < near else "at random")
         )

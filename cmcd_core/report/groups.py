@@ -110,12 +110,16 @@ def _names(groups: Sequence[Group]) -> list[str]:
     names = objectives
     if others or len(set(objectives)) < len(groups):
         names = [group.first.name + (f" and {len(group.runs) - 1} more" if group.runs[1:] else "") for group in groups]
-        values = [", ".join(f"{key.rpartition('.')[2]} {found[key][n]}" for key in others) for n in range(len(groups))]
+        values = [", ".join(_setting(key, found[key][n]) for key in others) for n in range(len(groups))]
         if len(set(objectives)) == 1 and 0 < len(others) <= 2 and len(set(values)) == len(groups):
             names = values if max(map(len, values)) <= LONGEST else names
     if len(set(names)) < len(names):
         names = [str(group.first.path) for group in groups]
     return names
+
+
+def _setting(key: str, value: Any) -> str:
+    return f"{key.rpartition('.')[2]} {'by default' if value is None else value}"
 
 
 def _score(group: Group) -> None:

@@ -23,9 +23,12 @@ Made = Callable[..., Path]
 def made(hostile_run: Path, tmp_path: Path) -> Made:
     """``made("a", seed=1, lr=0.01, shift=0.1)``: the run as another seed, setting or score would have left it."""
 
-    def make(name: str, *, seed: int = 0, lr: float = 0.005, shift: float = 0.0, **changed: object) -> Path:
+    def make(name: str, *, seed: int = 0, lr: float | None = None, shift: float = 0.0, **changed: object) -> Path:
         folder = Path(shutil.copytree(hostile_run, tmp_path / name))
-        config = (folder / "config.toml").read_text().replace("lr = 0.005", f"lr = {lr}", 1)
+        config = (folder / "config.toml").read_text()
+        if lr is not None:
+            assert "[distill]\n" in config
+            config = config.replace("[distill]\n", f"[distill]\nlr = {lr}\n", 1)
         (folder / "config.toml").write_text(config.replace("\nseed = 0", f"\nseed = {seed}"))
         values = json.loads((folder / "result.json").read_text()) | {"seed": seed} | changed
         for entry in values["evaluations"]:
@@ -63,7 +66,7 @@ def test_two_settings_side_by_side(made: Made, tmp_path: Path) -> None:
     words = page.text
     assert "The paired difference is +20.0 points, with a 95 % interval of +20.0 to +20.0." in words
     row = next(element for element in page.all("tr") if element.words.startswith("distill.lr"))
-    assert row.words == "distill.lr0.0050.02"
+    assert row.words == "distill.lr–0.02"
     assert not page.all("script")
     assert HOSTILE not in (tmp_path / "both.html").read_text()
     assert {"differences", "results", "cost", "distance", "repeat"} <= {
@@ -76,8 +79,8 @@ def test_seeds_are_taken_together_and_paired(made: Made) -> None:
     folders = [made("a0"), made("a1", seed=1), made("b0", lr=0.02, shift=0.1), made("b1", seed=1, lr=0.02, shift=0.1)]
     groups = grouped([read_run(folder) for folder in folders])
     assert [group.seeds for group in groups] == [[0, 1], [0, 1]]
-    assert [group.name for group in groups] == ["lr 0.005", "lr 0.02"]
-    assert differing(groups) == {"distill.lr": [0.005, 0.02]}
+    assert [group.name for group in groups] == ["lr by default", "lr 0.02"]
+    assert differing(groups) == {"distill.lr": [None, 0.02]}
     key = common_keys(groups)[0]
     assert key[:3] == ("recognition", "linear", "2")
     difference = apart(groups[1], groups[0], key)
