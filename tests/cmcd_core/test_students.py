@@ -49,7 +49,7 @@ def bench(tiny_folder: Path) -> Callable[..., Workbench]:
     ) -> Workbench:
         values = {
             "source": "image", "target": target, "data": str(tiny_folder), "distill": distill,
-            "pretrain": {"teacher": list(map(str, teachers))}, "run": {"device": "cpu"},
+            "pretrain": {"teacher": list(map(str, teachers))}, "run": {"device": "cpu", "source_size": 32},
             "evaluate": {"encoder": encoder} if encoder else {},
         }  # fmt: skip
         config = RunConfig.from_mapping(values)
@@ -291,7 +291,8 @@ def test_a_run_that_copies_its_teacher_goes_on_where_it_was(tiny_folder: Path, t
     out = tmp_path / "run"
     values = {
         "source": "image", "target": "depth", "data": str(tiny_folder), "pretrain": {"teacher": [str(teacher)]},
-        "distill": {"epochs": 1, "init": "auto"}, "run": {"out": str(out), "device": "cpu", "size": 24},
+        "distill": {"epochs": 1, "init": "auto"},
+        "run": {"out": str(out), "device": "cpu", "size": 24, "source_size": 32},
         "evaluate": {"labels": ["2"], "label_draws": 2, "train_steps": 2, "train_epochs": 1, "scratch_lrs": [0.01],
                      "baselines": ["scratch", "ssl-target", "l2"]},
     }  # fmt: skip
