@@ -210,7 +210,7 @@ class DistillConfig(Section):
     def for_copy(self) -> DistillConfig:
         """These settings for a copy of a teacher: a gentler rate, or what its weights know is lost; fewer samples."""
         factor = self.epochs_factor * COPY_SHARE
-        return self.model_copy(update={"init": "source", "lr": self.lr or COPY_LR, "epochs_factor": factor})
+        return self.model_copy(update={"lr": self.lr or COPY_LR, "epochs_factor": factor})
 
 
 class EvaluateConfig(Section):

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .encoders import AsItIs, blueprint, start_from
+from .encoders import AsItIs, start_from
 from .interfaces.encoder import Encoder
 from .students import twin
 from .workbench import Side, Workbench, frozen
@@ -60,8 +60,7 @@ def _from_source(bench: Workbench, source: Encoder) -> Callable[[int], Encoder]:
     """Encoders of the target modality that start from the source's weights."""
 
     def start(seed: int) -> Encoder:
-        arguments = blueprint(source)
-        encoder = bench.encoder(bench.target, arguments.pop("architecture", None), arguments, seed, bench.source_size)
+        encoder = twin(bench, source, seed, bench.source_size)
         start_from(encoder, source)
         return encoder
 

@@ -108,10 +108,7 @@ class Evaluation:
     def _scratch(self, chosen: Chosen, task: Task, splits: Splits) -> None:
         common = {"encoder": "scratch", "modality": self.bench.target.name, "protocol": "supervised"}
         recipe = self._recipe(self.bench.resolved.config.evaluate.scratch_lrs, 1.0)
-
-        def start(seed: int) -> Encoder:
-            return without_source(self.bench, self.target, seed)
-
+        start = partial(without_source, self.bench, self.target)
         weights = digest([blueprint(start(0)), self.bench.size])
         self._train("3 scratch baseline", common, weights, recipe, start, chosen, task, splits)
 

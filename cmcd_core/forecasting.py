@@ -16,7 +16,7 @@ from .interfaces.encoder import pooled
 from .served import classes_of, served_tasks
 from .theory.distance import linear_cka
 from .theory.forecast import features
-from .theory.samples import Floats, unit
+from .theory.samples import Floats, shares_behind
 from .workbench import Workbench, frozen
 
 MOST = 400
@@ -75,8 +75,7 @@ def prospect(bench: Workbench, classes: int | None = None) -> Prospect:
             "Name a run's folder whose step 1 is done, or --teacher efficientnet-lite0.",
         )
     classes = classes or _known_classes(bench)
-    both = {bench.source.name, bench.target.name}
-    pairs = [sample for sample in bench.samples("distill", "train") if both <= sample.views.keys()]
+    pairs = bench.paired()
     if len(pairs) < LEAST:
         raise DataError(f"{bench.resolved.main.name}: {len(pairs)} training pairs, and a forecast needs {LEAST}")
     chosen = [pairs[at] for at in evenly(len(pairs), MOST)]
@@ -140,16 +139,8 @@ def statistics(a: Floats, b: Floats) -> tuple[float, float, float]:
     spread = float(np.square(centred).sum()) or 1.0
     errors = [float(np.square(guess - centred).sum()) / spread for guess in guesses]
     best = guesses[int(np.argmin(errors))]
-    ranks = np.concatenate([_ranks(best[folds == fold], centred[folds == fold]) for fold in range(FOLDS)])
+    ranks = np.concatenate([shares_behind(best[folds == fold], centred[folds == fold]) for fold in range(FOLDS)])
     return 1 - min(errors), float(ranks.mean()), linear_cka(a, b, unbiased=True).value
-
-
-def _ranks(guess: Floats, truth: Floats) -> Floats:
-    """(n,) share of the other rows of truth that are less like the guess than its own."""
-    likeness = unit(guess) @ unit(truth).T
-    own = np.diag(likeness)[:, None]
-    others = (likeness < own) + 0.5 * (likeness == own)
-    return np.asarray((others.sum(1) - 0.5) / max(1, len(truth) - 1))
 
 
 def _kernel(b: Floats) -> Floats:

@@ -12,9 +12,9 @@ import torch
 from .built import bind
 from .catalog import Catalog, load
 from .config import STEPS, DataConfig, RunConfig, RunSection
-from .data.decoded import BoundModality, decode_views, tell_left_out
+from .data.decoded import BoundModality
 from .data.loose import Batch, Item, ready
-from .data.views import Views
+from .data.views import Views, views_of
 from .encoders import fixed_size, load_encoder
 from .errors import ConfigError, DataError
 from .interfaces.encoder import Encoder
@@ -91,12 +91,10 @@ class Reader:
 
     def views(self, split: SplitViews, progress: Progress) -> Views:
         """A split's views, decoded as a run does it, and found again in the cache."""
-        title = f"decode {split.bound.name}"
-        decoded = decode_views(
-            split.samples, split.bound, self.size, on_error=split.on_error, progress=progress, title=title
-        )
-        tell_left_out(decoded.skipped, f"{split.bound.name} views", progress.note)
-        return Views(decoded, split.bound, self.size, self.device)
+        return views_of(
+            split.samples, split.bound, self.size, self.device,
+            on_error=split.on_error, progress=progress, note=progress.note,
+        )  # fmt: skip
 
     def _own_data(self) -> DataConfig:
         if self.run is None or not self.run.config_file.is_file():

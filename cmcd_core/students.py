@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import Any, Literal
 
 from .config import COPY_SIZES, DistillConfig
 from .data.digest import weights_digest
@@ -59,15 +59,17 @@ def _chosen(bench: Workbench, folder: RunFolder, source: Encoder) -> Literal["so
     """auto: a copy where the source finds partners as it is.
 
     On val a copy of an ImageNet network was far ahead of a small one with random weights on sketches (partner rank
-    .25), no better on depth of tools with few labels (.36), behind on depth of hands (.38), far behind on sound (.52);
-    on masks of depth it was far ahead at .35.
+    .25) and on masks of depth (.28), no better on depth of tools with few labels (.35), behind on depth of hands (.36),
+    far behind on sound (.52).
     """
     could = bench.resolved.config.may_copy and brought(source) and bench.target.modality.spatial
-    if not could or fixed_size(source) or not _takes_all(bench, source):  # a copy at a ViT's 224 px takes hours
+    if not could or fixed_size(source):  # a copy at a ViT's 224 px takes hours
         return "random"
     file, weights = folder.path / START, weights_digest(source)
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if known.get("source") != weights:
+        if not _takes_all(bench, source):
+            return "random"
         rank, near = partner_rank(bench, source), NEAR_FOR_MASKS if evaluates_masks(bench) else NEAR
         known = {"source": weights, "partner_rank": rank, "init": "source" if rank < near else "random"}
         write_json(file, known)
@@ -96,20 +98,23 @@ def without_source(bench: Workbench, encoder: Encoder, seed: int) -> Encoder:
     return from_random(bench, seed) if copied else twin(bench, encoder, seed)
 
 
-def twin(bench: Workbench, encoder: Encoder, seed: int) -> Encoder:
-    """An encoder of the same architecture with random weights."""
-    arguments = blueprint(encoder)
-    return bench.encoder(bench.target, arguments.pop("architecture", None), arguments, seed, bench.size)
+def twin(bench: Workbench, encoder: Encoder, seed: int, size: int | None = None, **arguments: Any) -> Encoder:
+    """The target's encoder in the same architecture, with random weights.
+
+    Args:
+        size: Side in pixels of what it will see; None: the target encoder's.
+        arguments: Of the architecture; they go over the other's.
+    """
+    same = {**blueprint(encoder), **arguments}
+    return bench.encoder(bench.target, same.pop("architecture", None), same, seed, size or bench.size)
 
 
 def _like(bench: Workbench, source: Encoder) -> Encoder:
     """The student in the source's architecture, unless it has one of its own."""
-    config = bench.resolved.config.distill
-    architecture, arguments = config.student, config.student_args
-    if architecture is None:
-        own = blueprint(source)
-        architecture, arguments = own.pop("architecture", None), {**own, **arguments}
-    return bench.encoder(bench.target, architecture, arguments, bench.seed_for("student"), bench.size)
+    config, seed = bench.resolved.config.distill, bench.seed_for("student")
+    if config.student is not None:
+        return from_random(bench, seed)
+    return twin(bench, source, seed, **config.student_args)
 
 
 def _takes_all(bench: Workbench, source: Encoder) -> bool:

@@ -15,9 +15,9 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from .built import bind, built_objective, built_task, guarded
 from .choices import choose
 from .config import DEFAULT_SIZES, RunSection, Step
-from .data.decoded import BoundModality, decode_first, decode_views, tell_left_out
+from .data.decoded import BoundModality, decode_first
 from .data.seeds import seeded
-from .data.views import Views
+from .data.views import Views, views_of
 from .encoders import fixed_size, load_teacher
 from .errors import ConfigError, PluginError
 from .interfaces.encoder import Encoder
@@ -193,27 +193,26 @@ class Workbench:
         place = self.resolved.places[step]
         if (place, side, split) not in self._views:
             bound, size = self.bound(place, side), self.source_size if side == "source" else self.size
-            decoded = decode_views(
-                place.loader.split(split),
-                bound,
-                size,
-                on_error=on_error(place.part),
-                progress=self.progress,
-                title=f"decode {bound.name}, {split}",
-            )
-            tell_left_out(decoded.skipped, f"{bound.name} views of {split}", self.note)
-            self._views[place, side, split] = Views(decoded, bound, size, self.fabric.device)
+            self._views[place, side, split] = self._opened(place, bound, place.loader.split(split), size, split)
         return self._views[place, side, split]
+
+    def paired(self) -> list[Sample]:
+        """Step 2's training samples that have both views."""
+        both = {self.source.name, self.target.name}
+        return [sample for sample in self.samples("distill", "train") if both <= sample.views.keys()]
 
     def part(self, side: Side, samples: Sequence[Sample], size: int) -> Views:
         """One side of some of step 2's samples alone: the rest need not be decoded."""
         place = self.resolved.places["distill"]
-        bound = self.bound(place, side)
-        decoded = decode_views(
-            samples, bound, size, on_error=on_error(place.part), progress=self.progress, title=f"decode {bound.name}"
-        )
-        tell_left_out(decoded.skipped, f"{bound.name} views", self.note)
-        return Views(decoded, bound, size, self.fabric.device)
+        return self._opened(place, self.bound(place, side), samples, size)
+
+    def _opened(
+        self, place: Place, bound: BoundModality, samples: Sequence[Sample], size: int, split: str = ""
+    ) -> Views:
+        return views_of(
+            samples, bound, size, self.fabric.device,
+            on_error=on_error(place.part), progress=self.progress, note=self.note, split=split,
+        )  # fmt: skip
 
     def encoder(
         self, bound: BoundModality, architecture: str | None, model_args: dict[str, Any], seed: int, size: int

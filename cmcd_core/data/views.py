@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .decoded import BoundModality, DecodedViews
+from ..interfaces.loader import Sample
+from ..progress import Progress
+from .decoded import BoundModality, DecodedViews, decode_views, tell_left_out
 from .geometry import Geometry, apply_geometry, batched, draw_geometry
 
 
@@ -111,3 +114,28 @@ class Views:
     def encoded(self, x: Tensor) -> Tensor:
         """(n, C, size, size) as decoded -> (n, channels, size, size), what an encoder sees."""
         return self.modality.encode(x).contiguous(memory_format=torch.channels_last)
+
+
+def views_of(
+    samples: Sequence[Sample],
+    bound: BoundModality,
+    size: int,
+    device: torch.device,
+    *,
+    on_error: Literal["fail", "skip"],
+    progress: Progress,
+    note: Callable[[str], None],
+    split: str = "",
+) -> Views:
+    """One modality's views of ``samples``, decoded or found in the cache; the user learns what was left out.
+
+    Args:
+        split: Which these samples are, for people.
+
+    Raises:
+        DataError: As :func:`decode_views`.
+    """
+    title = f"decode {bound.name}" + (f", {split}" if split else "")
+    decoded = decode_views(samples, bound, size, on_error=on_error, progress=progress, title=title)
+    tell_left_out(decoded.skipped, f"{bound.name} views" + (f" of {split}" if split else ""), note)
+    return Views(decoded, bound, size, device)

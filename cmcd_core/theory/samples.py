@@ -93,6 +93,15 @@ def unit(x: Floats) -> Floats:
     return x / np.where(norm > 0, norm, 1.0)
 
 
+def shares_behind(rows: Floats, others: Floats) -> Floats:
+    """(n, d) and (n, d), partners at the same place -> (n,) the share of the others that are less like a row, by
+    cosine, than its own partner; those just as like count half, so that 0.5 is chance."""
+    likeness = unit(rows) @ unit(others).T
+    own = np.diag(likeness)[:, None]
+    behind = (likeness < own) + 0.5 * (likeness == own)
+    return np.asarray((behind.sum(1) - 0.5) / max(1, len(others) - 1))
+
+
 def thinned(x: Array, most: int, generator: np.random.Generator) -> Floats:
     """All rows, or ``most`` of them drawn without replacement, in float64."""
     if len(x) > most:
