@@ -14,7 +14,7 @@ from PIL import Image
 
 from cmcd_core import RunConfig, load_encoder, run
 from cmcd_core.catalog import load
-from cmcd_core.config import COPY_LR, DistillConfig
+from cmcd_core.config import COPY_LR, STEPS, DistillConfig, Step
 from cmcd_core.data.digest import weights_digest
 from cmcd_core.encoders import blueprint
 from cmcd_core.interfaces.encoder import Encoder
@@ -44,19 +44,22 @@ def bench(tiny_folder: Path) -> Callable[..., Workbench]:
         notes: list[str] | None = None,
         encoder: str | None = None,
         teachers: Sequence[Path] = (),
-        target: str = "depth",
         **distill: Any,
     ) -> Workbench:
         values = {
-            "source": "image", "target": target, "data": str(tiny_folder), "distill": distill,
+            "source": "image", "target": "depth", "data": str(tiny_folder), "distill": distill,
             "pretrain": {"teacher": list(map(str, teachers))}, "run": {"device": "cpu", "source_size": 32},
             "evaluate": {"encoder": encoder} if encoder else {},
         }  # fmt: skip
-        config = RunConfig.from_mapping(values)
-        note = (lambda text: None) if notes is None else notes.append
-        return Workbench.of(resolve(config, load()), make_fabric(config.run)[0], Progress(), note)
+        return opened(values, notes)
 
     return made
+
+
+def opened(values: dict[str, Any], notes: list[str] | None = None, steps: tuple[Step, ...] = STEPS) -> Workbench:
+    config = RunConfig.from_mapping(values)
+    note = (lambda text: None) if notes is None else notes.append
+    return Workbench.of(resolve(config, load(), steps), make_fabric(config.run)[0], Progress(), note)
 
 
 @pytest.fixture
@@ -183,8 +186,7 @@ def test_masks_ask_for_a_copy_sooner(
         "target": "depth", "pretrain": {"teacher": [str(teacher)]}, "distill": {"init": "auto"},
         "data": {"train": 40, "val": 20, "test": 20}, "task": {"names": tasks}, "run": {"device": "cpu"},
     }  # fmt: skip
-    config = RunConfig.from_mapping(values)
-    one = Workbench.of(resolve(config, load()), make_fabric(config.run)[0], Progress(), lambda text: None)
+    one = opened(values)
     assert settled_start(one, folder, one.teachers[0]).init == init
 
 
@@ -219,9 +221,7 @@ def drawn(root: Path, shift: int) -> Path:
 def unlabelled(data: Path, teacher: Path, **distill: Any) -> Workbench:
     values = {"source": "image", "target": "depth", "data": str(data), "pretrain": {"teacher": [str(teacher)]},
               "distill": distill, "run": {"device": "cpu"}}  # fmt: skip
-    config = RunConfig.from_mapping(values)
-    resolved = resolve(config, load(), ("pretrain", "distill"))
-    return Workbench.of(resolved, make_fabric(config.run)[0], Progress(), lambda text: None)
+    return opened(values, steps=("pretrain", "distill"))
 
 
 def test_a_source_that_sees_its_own_pictures_again_finds_them(teacher: Path, tmp_path: Path) -> None:
