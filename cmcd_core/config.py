@@ -93,7 +93,7 @@ class ObjectiveConfig(Section):
 
 
 def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str | int | Path) else value
+    return [value] if isinstance(value, str | int | float | Path) else value
 
 
 def _as_labels(value: Any) -> Any:
@@ -101,6 +101,7 @@ def _as_labels(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Decays = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], BeforeValidator(_as_list)]
 Labels = Annotated[tuple[str, ...], BeforeValidator(_as_labels)]
 
 
@@ -242,9 +243,10 @@ class EvaluateConfig(Section):
     finetune_lrs: tuple[PositiveFloat, ...] = Field(
         (3e-3, 1e-2, 3e-2), min_length=1, description="Learning rates tried for finetune on val."
     )
-    layer_decay: float = Field(
-        0.75, gt=0, le=1, description="finetune: each earlier layer learns at so many times the rate of the next."
-    )
+    layer_decay: Decays = Field(
+        (0.75, 1.0), min_length=1, description="finetune: each earlier layer learns at so many times the rate of the "
+        "next; those tried on val with each learning rate."
+    )  # fmt: skip
 
     @property
     def objectives(self) -> tuple[str, ...]:

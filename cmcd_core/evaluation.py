@@ -107,7 +107,7 @@ class Evaluation:
 
     def _scratch(self, chosen: Chosen, task: Task, splits: Splits) -> None:
         common = {"encoder": "scratch", "modality": self.bench.target.name, "protocol": "supervised"}
-        recipe = self._recipe(self.bench.resolved.config.evaluate.scratch_lrs, 1.0)
+        recipe = self._recipe(self.bench.resolved.config.evaluate.scratch_lrs, (1.0,))
         start = partial(without_source, self.bench, self.target)
         weights = digest([blueprint(start(0)), self.bench.size])
         self._train("3 scratch baseline", common, weights, recipe, start, chosen, task, splits)
@@ -134,10 +134,10 @@ class Evaluation:
         subsets = self._subsets(splits, TRAININGS)
         self._record(common, weights, asdict(recipe), chosen, task, splits, subsets, trained)
 
-    def _recipe(self, lrs: tuple[float, ...], layer_decay: float) -> TrainingRecipe:
+    def _recipe(self, lrs: tuple[float, ...], layer_decays: tuple[float, ...]) -> TrainingRecipe:
         evaluate, distill = self.bench.resolved.config.evaluate, self.bench.resolved.config.distill
         return TrainingRecipe(
-            steps=evaluate.train_steps, epochs=evaluate.train_epochs, lrs=lrs, layer_decay=layer_decay,
+            steps=evaluate.train_steps, epochs=evaluate.train_epochs, lrs=lrs, layer_decays=layer_decays,
             weight_decay=distill.weight_decay, crop_min=distill.crop_min, flip=distill.flip,
         )  # fmt: skip
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,17 +42,24 @@ class TrainingRecipe:
         steps: Optimiser steps at least; up to ``MORE`` times as many where they are cheap.
         epochs: Epochs at least: many labels get more steps.
         lrs: Learning rates tried on val in the first draw of each budget.
-        layer_decay: Each earlier layer learns at so many times the rate of the next; 1: all alike.
+        layer_decays: Tried with each: every earlier layer learns at so many times the rate of the next; 1: all alike.
         crop_min, flip: Augmentation.
     """
 
     steps: int
     epochs: int
     lrs: tuple[float, ...]
-    layer_decay: float
+    layer_decays: tuple[float, ...]
     weight_decay: float
     crop_min: float
     flip: bool
+
+
+class Pace(NamedTuple):
+    """How fast the layers learn: one of the combinations that a recipe tries."""
+
+    lr: float
+    layer_decay: float
 
 
 class Supervised(nn.Module):
@@ -88,44 +96,52 @@ def supervised(
     progress: Progress,
     title: str,
 ) -> Iterator[tuple[str, Scores]]:
-    """Train encoder and head on each subset. The learning rate is picked on val in the first draw of each budget,
-    the number of steps on val in every draw: the same validation split that tunes the linear heads.
+    """Train encoder and head on each subset. The learning rate and its decay are picked on val in the first draw of
+    each budget, the number of steps on val in every draw: the same validation split that tunes the linear heads.
 
     Args:
         start: The encoder to start from (a new one, or a copy), from a seed.
     """
 
-    def one(rows: np.ndarray, lr: float, draw: int) -> tuple[float, Supervised]:
+    def one(rows: np.ndarray, pace: Pace, draw: int) -> tuple[float, Supervised]:
         encoder = start(seed + draw).to(fabric.device)
         with seeded(seed + draw):
             head = task.finetune_head(encoder, splits.classes).to(fabric.device)
         module = Supervised(encoder, head, task).to(memory_format=torch.channels_last)
-        return _train(fabric, module, splits, rows, lr, recipe, seed + draw)
+        return _train(fabric, module, splits, rows, pace, recipe, seed + draw)
 
+    paces = _paces(recipe, start(seed))
     for budget, draws in subsets.items():
-        with progress.track(f"{title}, {budget} labels", len(draws) + len(recipe.lrs) - 1) as advance:
+        with progress.track(f"{title}, {budget} labels", len(draws) + len(paces) - 1) as advance:
             tried = []
-            for lr in recipe.lrs:
-                tried.append((*one(draws[0], lr, 0), lr))
-                advance(1, f"learning rate {lr:g}")
-            reached, first, lr = max(tried, key=lambda item: item[0])
-            results = [Draw(first.head, first.judged(splits, splits.test), lr, reached)]
+            for pace in paces:
+                tried.append((*one(draws[0], pace, 0), pace))
+                advance(1, f"learning rate {pace.lr:g}, layer decay {pace.layer_decay:g}")
+            reached, first, pace = max(tried, key=lambda item: item[0])
+            results = [Draw(first.head, first.judged(splits, splits.test), pace.lr, reached)]
             for draw, rows in enumerate(draws[1:], start=1):
-                reached, module = one(rows, lr, draw)
-                results.append(Draw(module.head, module.judged(splits, splits.test), lr, reached))
+                reached, module = one(rows, pace, draw)
+                results.append(Draw(module.head, module.judged(splits, splits.test), pace.lr, reached))
                 advance(1, f"draw {draw + 1} of {len(draws)}")
         yield budget, summarise(task, splits, results, draws, seed, encoder=first.encoder)
 
 
+def _paces(recipe: TrainingRecipe, encoder: Encoder) -> list[Pace]:
+    """All that the recipe tries; of an encoder that learns at one rate, the decays are all one."""
+    decays = recipe.layer_decays
+    layered = len(decays) == 1 or any(layer_scales(encoder, decay) for decay in decays)
+    return [Pace(*pair) for pair in product(recipe.lrs, decays if layered else decays[:1])]
+
+
 def _train(
-    fabric: Fabric, module: Supervised, splits: Splits, rows: np.ndarray, lr: float, recipe: TrainingRecipe, seed: int
+    fabric: Fabric, module: Supervised, splits: Splits, rows: np.ndarray, pace: Pace, recipe: TrainingRecipe, seed: int
 ) -> tuple[float, Supervised]:
     """Train on the labelled rows; return the best val score and the module in that state."""
     batch_size = MASKS if module.task.spatial else BATCH
     per_epoch = steps_an_epoch(len(rows), batch_size)
     steps = recipe.steps * (MORE if module.task.spatial else min(MORE, max(1, FULL / len(rows))))
     epochs = max(1, round(steps / per_epoch), recipe.epochs)
-    plan = Plan(epochs=epochs, steps_per_epoch=per_epoch, lr=lr, weight_decay=recipe.weight_decay)
+    plan = Plan(epochs=epochs, steps_per_epoch=per_epoch, lr=pace.lr, weight_decay=recipe.weight_decay)
     best: tuple[float, dict[str, Tensor]] | None = None
     done, since = 0, 0
 
@@ -148,7 +164,7 @@ def _train(
         fabric, module, plan, lambda epoch: _batches(splits.train, module.task, rows, recipe, batch_size, seed, epoch),
         seed=seed, session=Session(), title="supervised", after_epoch=look,
         enough=lambda: since >= PATIENCE and 2 * done >= epochs,
-        scales=layer_scales(module.encoder, recipe.layer_decay, "encoder."),
+        scales=layer_scales(module.encoder, pace.layer_decay, "encoder."),
         keys=keys,
     )  # fmt: skip
     assert best is not None

@@ -31,7 +31,7 @@ QUICK = {
     "steps": 15,
     "epochs": 1,
     "lrs": (0.02,),
-    "layer_decay": 1.0,
+    "layer_decays": (1.0,),
     "weight_decay": 0.01,
     "crop_min": 1.0,
     "flip": False,
@@ -296,7 +296,7 @@ def test_the_stem_moves_less_in_a_fine_tuning(fabric: Fabric) -> None:
     def moved(decay: float) -> tuple[float, float]:
         found = train(
             fabric, splits, trainable(encoder), task=built("segmentation"), labels="100%", steps=1, lrs=(1e-3,),
-            layer_decay=decay, weight_decay=0.0,
+            layer_decays=(decay,), weight_decay=0.0,
         )  # fmt: skip
         assert isinstance(found.encoder, TimmEncoder)
         first, last = (
@@ -308,6 +308,43 @@ def test_the_stem_moves_less_in_a_fine_tuning(fabric: Fabric) -> None:
     alike, decayed = moved(1.0), moved(0.5)
     assert decayed[1] == pytest.approx(alike[1], rel=0.3)
     assert decayed[0] < 0.2 * alike[0]
+
+
+@pytest.fixture
+def paces(monkeypatch: pytest.MonkeyPatch) -> list[tuple[stage.Pace, float]]:
+    """Of each training, in order: how fast its layers learnt, and what it reached on val."""
+    seen: list[tuple[stage.Pace, float]] = []
+    original = stage._train
+
+    def kept(*given: Any) -> Any:
+        trained = original(*given)
+        seen.append((next(one for one in given if isinstance(one, stage.Pace)), trained[0]))
+        return trained
+
+    monkeypatch.setattr(stage, "_train", kept)
+    return seen
+
+
+def test_each_decay_is_tried_with_each_rate_and_the_best_pair_serves_all_draws(
+    fabric: Fabric, paces: list[tuple[stage.Pace, float]]
+) -> None:
+    task, rates, decays = built("segmentation"), (1e-9, 1e-2), (0.01, 1.0)
+    encoder, splits = TimmEncoder(None, in_chans=1), pictures(12)
+    found = train(
+        fabric, splits, trainable(encoder), task=task, labels="4", draws=3, steps=3, lrs=rates, layer_decays=decays
+    )
+    tried = paces[:4]
+    assert [pace for pace, _ in tried] == [(rate, decay) for rate in rates for decay in decays]
+    best = max(tried, key=lambda one: one[1])[0]
+    assert [pace for pace, _ in paces[4:]] == [best, best]
+    assert found.chosen == (best.lr,) * 3
+
+
+def test_an_encoder_that_learns_at_one_rate_is_not_trained_twice_alike(
+    fabric: Fabric, splits: Splits, paces: list[tuple[stage.Pace, float]]
+) -> None:
+    train(fabric, splits, draws=2, lrs=(0.01, 0.02), layer_decays=(0.75, 1.0))
+    assert [pace.layer_decay for pace, _ in paces] == [0.75] * 3
 
 
 # --- masks
