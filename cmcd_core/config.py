@@ -28,12 +28,13 @@ MARGIN = 1.25
 
 DISTILL_LR, COPY_LR = 5e-3, 5e-4
 """Peak learning rates of step 2, in general and for a copy of a teacher."""
-COPY_SHARE = 0.5
-"""Of the samples that other students see, a copy of a teacher sees so many."""
+COPY_SHARE, MASKS_COPY_SHARE = 0.5, 1 / 12
+"""Of the samples that other students see, a copy of a teacher sees so many; where masks are evaluated, fewer and
+bigger ones in about the same time."""
 
-DEFAULT_SIZES, COPY_SIZES = (32, 64), (32, 96)
+DEFAULT_SIZES, COPY_SIZES, MASKS_COPY_SIZES = (32, 64), (32, 96), (32, 160)
 """Bounds of the default picture side: bigger costs more than small encoders gain from a few thousand pairs. A copy of a
-teacher was made for bigger ones than either."""
+teacher was made for bigger ones than either, and masks need fine maps."""
 
 
 class Section(BaseModel):
@@ -168,7 +169,7 @@ class DistillConfig(Section):
     )  # fmt: skip
     epochs: int | None = Field(
         None, ge=0, description="Epochs; None: about 24,000 samples seen, 18 to 120 epochs; half of that for a copy of "
-        "a teacher."
+        "a teacher, a twelfth where masks are evaluated."
     )  # fmt: skip
     epochs_factor: float = Field(1.0, gt=0, le=100, description="So many times the epochs that None stands for.")
     batch_size: int = Field(64, ge=2, description="Pairs an optimiser step, over all processes.")
@@ -208,9 +209,9 @@ class DistillConfig(Section):
             return self.epochs
         return max(1, round(self.epochs_factor * min(120, max(18, round(DISTILL_SAMPLES / max(1, count))))))
 
-    def for_copy(self) -> DistillConfig:
+    def for_copy(self, *, masks: bool = False) -> DistillConfig:
         """These settings for a copy of a teacher: a gentler rate, or what its weights know is lost; fewer samples."""
-        factor = self.epochs_factor * COPY_SHARE
+        factor = self.epochs_factor * (MASKS_COPY_SHARE if masks else COPY_SHARE)
         return self.model_copy(update={"lr": self.lr or COPY_LR, "epochs_factor": factor})
 
 
@@ -288,7 +289,7 @@ class RunSection(Section):
     )
     size: int | None = Field(
         None, ge=16, le=1024, description="Side in pixels of what the encoders see; None: the target pictures' own, "
-        "within 32 to 64, or to 96 for a student that is a copy of a teacher."
+        "within 32 to 64; to 96 for a student that is a copy of a teacher, to 160 where masks are evaluated."
     )  # fmt: skip
     source_size: int | None = Field(
         None, ge=16, le=1024, description="Side in pixels of what the source encoder sees; None: size, or 128 for a "

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Any
 
-from .config import COPY_SIZES, DistillConfig
+from .config import COPY_SIZES, MASKS_COPY_SIZES, DistillConfig
 from .data.digest import weights_digest
 from .encoders import blueprint, brought, fixed_size, start_from
 from .errors import CmcdError
@@ -25,12 +25,14 @@ maps too, even one that is a little better than chance."""
 def settled_start(bench: Workbench, folder: RunFolder, source: Encoder) -> DistillConfig:
     """``[distill]`` with all that depends on the source: what ``init = "auto"`` stands for, and how a copy is trained.
 
-    What auto chose stays in the run's folder, in start.json.
+    What that is stays in the run's folder, in start.json: commands that see less of the run go on as it began.
     """
     distill = bench.resolved.config.distill
-    if distill.init == "auto":
-        distill = distill.model_copy(update={"init": _chosen(bench, folder, source)})
-    return distill.for_copy() if distill.init == "source" and brought(source) else distill
+    start: dict[str, Any] = {"init": "source" if distill.init == "source" else "random"}
+    if copied := brought(source) and distill.init != "random":
+        start = _start(bench, folder, source)
+    settled = distill.model_copy(update={"init": start["init"]})
+    return settled.for_copy(masks=start.get("masks", False)) if copied and settled.init == "source" else settled
 
 
 def fit_size(bench: Workbench, folder: RunFolder, source: Encoder) -> None:
@@ -38,8 +40,9 @@ def fit_size(bench: Workbench, folder: RunFolder, source: Encoder) -> None:
     size is configured."""
     copies = brought(source) and settled_start(bench, folder, source).init == "source"
     if copies and bench.resolved.config.may_copy:
-        only = fixed_size(source)
-        bench.size = bench.fitting_size((only, only) if only else COPY_SIZES)
+        only, masks = fixed_size(source), _start(bench, folder, source).get("masks", False)
+        bounds = MASKS_COPY_SIZES if masks else COPY_SIZES
+        bench.size = bench.fitting_size((only, only) if only else bounds)
 
 
 def student(bench: Workbench, folder: RunFolder, source: Encoder) -> Encoder:
@@ -55,30 +58,45 @@ def student(bench: Workbench, folder: RunFolder, source: Encoder) -> Encoder:
     return encoder
 
 
-def _chosen(bench: Workbench, folder: RunFolder, source: Encoder) -> Literal["source", "random"]:
+def _start(bench: Workbench, folder: RunFolder, source: Encoder) -> dict[str, Any]:
+    """What start.json says, or will say, of a teacher that was brought: ``init``, whether ``masks`` are evaluated, and
+    auto's ``partner_rank``."""
+    file, asked = folder.path / START, bench.resolved.config.distill.init
+    about = {"source": weights_digest(source), "asked": asked}
+    known: dict[str, Any] = {"asked": "auto"}  # what earlier versions leave out
+    known |= json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if known.items() >= about.items():
+        return known
+    if asked == "auto" and not _could_copy(bench, source):
+        return {"init": "random"}
+    masks = evaluates_masks(bench)
+    found = _chosen(bench, source, masks=masks) if asked == "auto" else {"init": "source"}
+    start = {**about, "masks": masks, **found}
+    if folder.finished("distill") is None:  # else it is of an earlier version, and may be read-only
+        write_json(file, start)
+    return start
+
+
+def _chosen(bench: Workbench, source: Encoder, *, masks: bool) -> dict[str, Any]:
     """auto: a copy where the source finds partners as it is.
 
     On val a copy of an ImageNet network was far ahead of a small one with random weights on sketches (partner rank
     .25) and on masks of depth (.28), no better on depth of tools with few labels (.35), behind on depth of hands (.36),
     far behind on sound (.52).
     """
-    could = bench.resolved.config.may_copy and brought(source) and bench.target.modality.spatial
-    if not could or fixed_size(source):  # a copy at a ViT's 224 px takes hours
-        return "random"
-    file, weights = folder.path / START, weights_digest(source)
-    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if known.get("source") != weights:
-        if not _takes_all(bench, source):
-            return "random"
-        rank, near = partner_rank(bench, source), NEAR_FOR_MASKS if evaluates_masks(bench) else NEAR
-        known = {"source": weights, "partner_rank": rank, "init": "source" if rank < near else "random"}
-        write_json(file, known)
-        bench.note(
-            f"init = auto: of the other pictures, the source puts {rank:.0%} nearer to a {bench.target.name} view "
-            f"than its partner (chance: 50 %; a copy pays below {near:.0%}), so the student starts "
-            + ("from the source" if rank < near else "at random")
-        )
-    return "source" if known["init"] == "source" else "random"
+    rank, near = partner_rank(bench, source), NEAR_FOR_MASKS if masks else NEAR
+    bench.note(
+        f"init = auto: of the other pictures, the source puts {rank:.0%} nearer to a {bench.target.name} view "
+        f"than its partner (chance: 50 %; a copy pays below {near:.0%}), so the student starts "
+        + ("from the source" if rank < near else "at random")
+    )
+    return {"partner_rank": rank, "init": "source" if rank < near else "random"}
+
+
+def _could_copy(bench: Workbench, source: Encoder) -> bool:
+    """Whether auto may copy it: a ViT's copy at 224 px would take hours."""
+    asked = bench.resolved.config.may_copy and bench.target.modality.spatial
+    return asked and not fixed_size(source) and _takes_all(bench, source)
 
 
 def from_random(bench: Workbench, seed: int) -> Encoder:

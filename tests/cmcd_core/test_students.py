@@ -190,6 +190,31 @@ def test_masks_ask_for_a_copy_sooner(
     assert settled_start(one, folder, one.teachers[0]).init == init
 
 
+@pytest.mark.parametrize("init", ["source", "auto"])
+@pytest.mark.usefixtures("inclined")
+def test_a_copy_for_masks_sees_fewer_and_bigger_pictures_in_every_command(
+    teacher: Path, folder: RunFolder, tmp_path: Path, init: str
+) -> None:
+    data = drawn(tmp_path / "data", 0)
+    table = (data / "metadata.csv").read_text().splitlines()
+    for at in range(len(table) - 1):
+        Image.fromarray(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64) // 128).save(data / f"m{at}.png")
+    splits = ["train", "train", "val", "test"]
+    rows = [f"{at},{splits[at % 4]},p{at}.png,d{at}.png,m{at}.png" for at in range(len(table) - 1)]
+    (data / "metadata.csv").write_text("\n".join([f"{table[0]},mask_file_name", *rows]))
+    (data / "mask_classes.txt").write_text("wall\nfloor\n")
+    (data / "dataset.toml").write_text('aligned = ["depth"]\n[depth]\nunit = "mm"\n')
+    values = {"source": "image", "target": "depth", "data": str(data), "pretrain": {"teacher": [str(teacher)]},
+              "distill": {"init": init}, "run": {"device": "cpu"}}  # fmt: skip
+    one = opened(values)
+    fit_size(one, folder, one.teachers[0])
+    settled = settled_start(one, folder, one.teachers[0])
+    assert one.size == 120  # their own, where other copies get 96
+    assert settled.epochs_for(500) == DistillConfig().epochs_for(500) // 12
+    later = opened(values, steps=("distill",))  # such as `cmcd retrieve`: it knows of no task
+    assert settled_start(later, folder, one.teachers[0]) == settled
+
+
 def test_partners_that_are_nearest_have_rank_0_and_no_idea_is_a_half() -> None:
     one = np.eye(40)
     assert mean_rank(one, one) == 0
