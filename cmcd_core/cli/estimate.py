@@ -32,7 +32,8 @@ def estimate(resolved: Resolved) -> dict[str, str]:
     memory = 1.2e9 + config.distill.batch_size * 2 * (side / 64) ** 2 * 4e6
     said = {
         "pretrain": "step 1 skipped (teacher)" if config.pretrain.teacher else f"step 1: {pretrain} epochs",
-        "distill": f"step 2: {distill} epochs on {pairs} pairs",
+        "distill": f"step 2: {distill} epochs on {pairs} pairs"
+        + (" for a copy of the teacher, fewer where masks are evaluated" if copies else ""),
         "evaluate": f"step 3: {_count(resolved, 'evaluate', target)} training samples, {len(resolved.tasks)} tasks",
     }
     return {
