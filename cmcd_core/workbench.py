@@ -160,7 +160,7 @@ class Workbench:
                 f"--teacher: these need {' and '.join(map(str, sorted(needed)))} px, and all see one size",
                 "Set it with -o run.source_size=N, or take one teacher.",
             )
-        return needed.pop() if needed else max(self.size, TEACHER_SIZE)
+        return needed.pop() if needed else max(self.resolved.config.run.size or 0, TEACHER_SIZE)
 
     def seed_for(self, purpose: str) -> int:
         """An independent seed for each purpose, from the run's."""

@@ -195,7 +195,7 @@ def test_masks_ask_for_a_copy_sooner(
 def test_a_copy_for_masks_sees_fewer_and_bigger_pictures_in_every_command(
     teacher: Path, folder: RunFolder, tmp_path: Path, init: str
 ) -> None:
-    data = drawn(tmp_path / "data", 0)
+    data = drawn(tmp_path / "data", 0, side=200)
     table = (data / "metadata.csv").read_text().splitlines()
     for at in range(len(table) - 1):
         Image.fromarray(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64) // 128).save(data / f"m{at}.png")
@@ -209,7 +209,7 @@ def test_a_copy_for_masks_sees_fewer_and_bigger_pictures_in_every_command(
     one = opened(values)
     fit_size(one, folder, one.teachers[0])
     settled = settled_start(one, folder, one.teachers[0])
-    assert one.size == 120  # their own, where other copies get 96
+    assert (one.size, one.source_size) == (160, 128)  # the source's is settled before: auto looks at pairs
     assert settled.epochs_for(500) == DistillConfig().epochs_for(500) // 12
     later = opened(values, steps=("distill",))  # such as `cmcd retrieve`: it knows of no task
     assert settled_start(later, folder, one.teachers[0]) == settled
@@ -226,11 +226,11 @@ def test_partners_that_are_nearest_have_rank_0_and_no_idea_is_a_half() -> None:
     assert mean_rank(2 * first, 3 * second) == pytest.approx(mean_rank(first, second))
 
 
-def drawn(root: Path, shift: int) -> Path:
-    """32 pairs of blurred noise, 120 px: a grey photo, and depth in mm, the brighter the nearer, or another's."""
+def drawn(root: Path, shift: int, side: int = 120) -> Path:
+    """32 pairs of blurred noise: a grey photo, and depth in mm, the brighter the nearer, or another's."""
     rng = np.random.default_rng(0)
     small = (rng.random((32, 5, 5)) * 255).astype(np.uint8)
-    grey = [Image.fromarray(one).resize((120, 120), Image.Resampling.BICUBIC) for one in small]
+    grey = [Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC) for one in small]
     root.mkdir()
     lines = ["id,split,image_file_name,depth_file_name"]
     for at, photo in enumerate(grey):
