@@ -113,11 +113,14 @@ def supervised(
     paces = _paces(recipe, start(seed))
     for budget, draws in subsets.items():
         with progress.track(f"{title}, {budget} labels", len(draws) + len(paces) - 1) as advance:
-            tried = []
+            best: tuple[float, Supervised, Pace] | None = None
             for pace in paces:
-                tried.append((*one(draws[0], pace, 0), pace))
+                reached, module = one(draws[0], pace, 0)
+                if best is None or reached > best[0]:
+                    best = (reached, module, pace)
                 advance(1, f"learning rate {pace.lr:g}, layer decay {pace.layer_decay:g}")
-            reached, first, pace = max(tried, key=lambda item: item[0])
+            assert best is not None
+            reached, first, pace = best
             results = [Draw(first.head, first.judged(splits, splits.test), pace.lr, reached)]
             for draw, rows in enumerate(draws[1:], start=1):
                 reached, module = one(rows, pace, draw)
