@@ -45,6 +45,8 @@ def _gain(run: Evidence, found: Answer) -> Iterator[Caution]:
             f"({span(found.comparison['interval'])}). More pairs, more epochs, a better teacher or another objective "
             "may change that; so may fewer labels, as many labels are what training from scratch does well with."
         )
+        if (found.comparison["over"], found.entry["protocol"]) == ("scratch", "linear"):
+            text += " That trained every weight, where this is a linear head: --protocol finetune is like with like."
         yield Caution(f"The distilled encoder is not clearly above {found.comparison['over']}", text, serious=True)
     for other in run.result.get("comparisons", ()):
         if other["over"] == "untrained" and found.comparison.get("over") != "untrained" and other["interval"][0] <= 0:

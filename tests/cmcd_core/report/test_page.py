@@ -192,7 +192,7 @@ def test_the_answer_follows_the_interval(copied: Path, difference: float, interv
     page = page_of(edited(copied, measured))
     assert page.one("h1").words == said
     doubted = "The distilled encoder is not clearly above scratch" in page.text
-    assert doubted == (interval[0] <= 0)
+    assert doubted == (interval[0] <= 0) == ("--protocol finetune is like with like" in page.text)
 
 
 def test_a_gain_that_random_weights_have_too_is_none(copied: Path) -> None:
