@@ -29,8 +29,7 @@ MARGIN = 1.25
 DISTILL_LR, COPY_LR = 5e-3, 5e-4
 """Peak learning rates of step 2, in general and for a copy of a teacher."""
 COPY_SHARE, MASKS_COPY_SHARE = 0.5, 1 / 12
-"""Of the samples that other students see, a copy of a teacher sees so many; where masks are evaluated, fewer and
-bigger ones in about the same time."""
+"""Of the samples that other students see, a copy of a teacher sees so many; for masks fewer and bigger ones."""
 
 DEFAULT_SIZES, COPY_SIZES, MASKS_COPY_SIZES = (32, 64), (32, 96), (32, 160)
 """Bounds of the default picture side: bigger costs more than small encoders gain from a few thousand pairs. A copy of a
@@ -245,9 +244,8 @@ class EvaluateConfig(Section):
         (3e-3, 1e-2, 3e-2), min_length=1, description="Learning rates tried for finetune on val."
     )
     layer_decay: Decays = Field(
-        (0.75, 1.0), min_length=1, description="finetune: each earlier layer learns at so many times the rate of the "
-        "next; those tried on val with each learning rate."
-    )  # fmt: skip
+        (0.75, 1.0), min_length=1, description="finetune: each layer's rate over that of the next; tried on val."
+    )
 
     @property
     def objectives(self) -> tuple[str, ...]:

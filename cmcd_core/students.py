@@ -27,21 +27,18 @@ def settled_start(bench: Workbench, folder: RunFolder, source: Encoder) -> Disti
 
     What that is stays in the run's folder, in start.json: commands that see less of the run go on as it began.
     """
-    distill = bench.resolved.config.distill
-    start: dict[str, Any] = {"init": "source" if distill.init == "source" else "random"}
-    if copied := brought(source) and distill.init != "random":
-        start = _start(bench, folder, source)
-    settled = distill.model_copy(update={"init": start["init"]})
-    return settled.for_copy(masks=start.get("masks", False)) if copied and settled.init == "source" else settled
+    start = _start(bench, folder, source)
+    settled = bench.resolved.config.distill.model_copy(update={"init": start["init"]})
+    copied = settled.init == "source" and brought(source)
+    return settled.for_copy(masks=start.get("masks", False)) if copied else settled
 
 
 def fit_size(bench: Workbench, folder: RunFolder, source: Encoder) -> None:
     """A copy of a teacher sees bigger pictures than other students, or those of the only size that it takes, unless the
     size is configured."""
-    copies = brought(source) and settled_start(bench, folder, source).init == "source"
-    if copies and bench.resolved.config.may_copy:
-        only, masks = fixed_size(source), _start(bench, folder, source).get("masks", False)
-        bounds = MASKS_COPY_SIZES if masks else COPY_SIZES
+    start = _start(bench, folder, source)
+    if start["init"] == "source" and brought(source) and bench.resolved.config.may_copy:
+        only, bounds = fixed_size(source), MASKS_COPY_SIZES if start.get("masks", False) else COPY_SIZES
         bench.size = bench.fitting_size((only, only) if only else bounds)
 
 
@@ -59,16 +56,18 @@ def student(bench: Workbench, folder: RunFolder, source: Encoder) -> Encoder:
 
 
 def _start(bench: Workbench, folder: RunFolder, source: Encoder) -> dict[str, Any]:
-    """What start.json says, or will say, of a teacher that was brought: ``init``, whether ``masks`` are evaluated, and
-    auto's ``partner_rank``."""
+    """How the student starts (``init``). Of a teacher that may be copied, what start.json says or will say: whether
+    ``masks`` are evaluated, and auto's ``partner_rank``, too."""
     file, asked = folder.path / START, bench.resolved.config.distill.init
+    if asked == "random" or not brought(source):
+        return {"init": "source" if asked == "source" else "random"}
+    if asked == "auto" and not _could_copy(bench, source):
+        return {"init": "random"}
     about = {"source": weights_digest(source), "asked": asked}
     known: dict[str, Any] = {"asked": "auto"}  # what earlier versions leave out
     known |= json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if known.items() >= about.items():
         return known
-    if asked == "auto" and not _could_copy(bench, source):
-        return {"init": "random"}
     masks = evaluates_masks(bench)
     found = _chosen(bench, source, masks=masks) if asked == "auto" else {"init": "source"}
     start = {**about, "masks": masks, **found}

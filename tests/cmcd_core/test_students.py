@@ -122,6 +122,15 @@ def test_auto_is_random_where_the_user_names_a_network(
 
 
 @pytest.mark.usefixtures("inclined")
+def test_a_network_that_is_named_later_goes_over_what_auto_settled(
+    bench: Callable[..., Workbench], teacher: Path, folder: RunFolder
+) -> None:
+    before, named = (bench(teachers=[teacher], init="auto", student=name) for name in (None, "resnet14t"))
+    assert settled_start(before, folder, before.teachers[0]).init == "source"
+    assert settled_start(named, folder, named.teachers[0]).init == "random"
+
+
+@pytest.mark.usefixtures("inclined")
 def test_auto_is_random_where_the_source_is_made_here_or_of_several(
     bench: Callable[..., Workbench], teacher: Path, folder: RunFolder
 ) -> None:
