@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from .errors import ConfigError
+from .explained import explain
 from .grammar import Term, parse_data, parse_expression, parse_labels
 
 SCHEMA = 1
 Step = Literal["pretrain", "distill", "evaluate"]
 STEPS: tuple[Step, ...] = ("pretrain", "distill", "evaluate")
 """The method's three steps, in order; each has a section of that name."""
-PROTOCOLS = ("linear", "finetune", "knn")
+PROTOCOLS = ("linear", "finetune", "knn", "auto")
 SSL = "ssl-target"
 BASELINES = ("scratch", SSL, "source", "none")
 """What an evaluation can compare with besides objectives."""
@@ -221,7 +221,8 @@ class EvaluateConfig(Section):
     encoder: Path | None = Field(None, description="An encoder's folder for `cmcd evaluate`; None: step 2's.")
     protocols: Names = Field(
         ("linear",), min_length=1,
-        description="linear: a linear head on the frozen encoder; finetune: all weights; knn: nearest neighbours.",
+        description="linear: a linear head on the frozen encoder; finetune: all weights; knn: nearest neighbours; "
+        "auto: linear, and for masks finetune before it.",
     )  # fmt: skip
     labels: Labels = Field(
         ("5",), min_length=1, description="Label budgets: '5' is 5 a class, '10%' of the training labels."
@@ -232,20 +233,27 @@ class EvaluateConfig(Section):
         description="scratch: the student trained on the same labels alone; ssl-target: SimCLR on the target's own "
         "views; source: the source encoder on the target as it is; or any objective instead of the run's.",
     )
-    train_steps: int = Field(
-        80, ge=1, description="Optimiser steps of a training on labels (finetune, scratch); up to 4 times that with "
-        "fewer than 50 labels, and on masks."
+    train_steps: int | None = Field(
+        None, ge=1, description="Optimiser steps of a training on labels (finetune, scratch); up to 4 times that with "
+        "fewer than 50 labels, and on masks. None: 80; to fine-tune a copy of a teacher on masks, 40."
     )  # fmt: skip
     train_epochs: int = Field(10, ge=1, description="Epochs of such a training at least: many labels get more steps.")
     scratch_lrs: tuple[PositiveFloat, ...] = Field(
         (3e-3, 1e-2, 3e-2), min_length=1, description="Learning rates tried for scratch on val."
     )
-    finetune_lrs: tuple[PositiveFloat, ...] = Field(
-        (3e-3, 1e-2, 3e-2), min_length=1, description="Learning rates tried for finetune on val."
-    )
-    layer_decay: Decays = Field(
-        (0.75, 1.0), min_length=1, description="finetune: each layer's rate over that of the next; tried on val."
-    )
+    finetune_lrs: tuple[PositiveFloat, ...] | None = Field(
+        None, min_length=1, description="Learning rates tried for finetune on val. None: 3e-3, 1e-2 and 3e-2; for a "
+        "copy of a teacher on masks, 3e-3 and 1e-2."
+    )  # fmt: skip
+    layer_decay: Decays | None = Field(
+        None, min_length=1, description="finetune: each layer's rate over that of the next; tried on val. None: 0.75 "
+        "and 1 (alike); for a copy of a teacher on masks, 1."
+    )  # fmt: skip
+
+    def protocols_for(self, *, masks: bool) -> tuple[str, ...]:
+        """The protocols of one task, in order."""
+        auto = ("finetune", "linear") if masks else ("linear",)
+        return tuple(dict.fromkeys(one for name in self.protocols for one in (auto if name == "auto" else (name,))))
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -346,7 +354,7 @@ class RunConfig(Section):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise ConfigError(explain(error, cls, where)) from None
+            raise ConfigError(explain(error, cls, where, between=": ")) from None
 
     @property
     def may_copy(self) -> bool:
@@ -360,38 +368,6 @@ class RunConfig(Section):
         pruned = _without_none(values)
         assert isinstance(pruned, dict)
         return pruned
-
-
-def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
-    """Pydantic's findings as plain lines: the key, what was expected, what was given, the nearest known key."""
-    return "\n".join(_explain_one(dict(item), model, where) for item in error.errors())
-
-
-def _explain_one(item: Mapping[str, Any], model: type[BaseModel], where: str) -> str:
-    loc: Sequence[Any] = [part for part in item["loc"] if not str(part).startswith("function-")]
-    key = ".".join(map(str, loc))
-    between = "." if model is not RunConfig else ": "  # the section that the key is in, or a file
-    prefix = between.join(part for part in (where, key) if part)
-    if item["type"] == "extra_forbidden":
-        known = _fields_at(model, loc[:-1])
-        near = get_close_matches(str(loc[-1]), known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
-        return f"{prefix}: unknown option, {hint}"
-    if item["type"] == "missing":
-        return f"{prefix}: missing"
-    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    given = item["input"]
-    shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
-    return f"{prefix}: {message}{shown}" if prefix else f"{message}{shown}"
-
-
-def _fields_at(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
-    for part in loc:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return sorted(field.alias or name for name, field in model.model_fields.items())
 
 
 def _without_none(value: Any) -> Any:

@@ -6,9 +6,10 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .encoders import AsItIs, start_from
+from .config import SSL
+from .encoders import AsItIs, brought, start_from
 from .interfaces.encoder import Encoder
-from .students import twin
+from .students import is_copy, twin
 from .workbench import Side, Workbench, frozen
 
 
@@ -21,6 +22,7 @@ class Contender:
         side: Whose views it sees.
         size: Side in pixels of what it sees; None: as everyone on its side.
         start: A trainable copy, from a seed, for fine-tuning; None: it is not fine-tuned.
+        brought: Whether its weights began as those of a teacher from elsewhere.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Contender:
     side: Side = "target"
     size: int | None = None
     start: Callable[[int], Encoder] | None = None
+    brought: bool = False
 
 
 def contenders(
@@ -40,14 +43,17 @@ def contenders(
     """
     wanted = bench.resolved.config.evaluate.baselines
     untrained = frozen(bench, twin(bench, target, bench.seed_for("student")))
-    out = [Contender("distilled", target, start=trainable(target)), Contender("untrained", untrained)]
-    out += [Contender(name, encoder, start=trainable(encoder)) for name, encoder in baselines.items()]
+    copied = source is not None and is_copy(bench, target, source)
+    out = [Contender("distilled", target, start=trainable(target), brought=copied), Contender("untrained", untrained)]
+    for name, encoder in baselines.items():
+        out.append(Contender(name, encoder, start=trainable(encoder), brought=copied and name != SSL))
     if source is None:
         return out
     if "source" in wanted:
         size = bench.source_size if bench.target.modality.spatial else None
         on_target = frozen(bench, AsItIs(source, bench.target.modality.channels))
-        out.append(Contender("source", on_target, size=size, start=_from_source(bench, source)))
+        start = _from_source(bench, source)
+        out.append(Contender("source", on_target, size=size, start=start, brought=brought(source)))
     return [*out, Contender("source", source, side="source")]
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from .catalog import Catalog, Kind, Plugin
-from .config import SSL, STEPS, DataConfig, ModalityConfig, RunConfig, Step, explain
+from .config import SSL, STEPS, DataConfig, ModalityConfig, RunConfig, Step
 from .curves import require_tensorboard
 from .errors import CmcdError, ConfigError, DataError, PluginError
+from .explained import explain
 from .grammar import Term, parse_expression
 from .interfaces.loader import PairedLoader
 from .plugin import Descriptor, LoaderPlugin, Options

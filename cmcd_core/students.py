@@ -98,6 +98,15 @@ def _could_copy(bench: Workbench, source: Encoder) -> bool:
     return asked and not fixed_size(source) and _takes_all(bench, source)
 
 
+def is_copy(bench: Workbench, encoder: Encoder, source: Encoder) -> bool:
+    """Whether a run's target encoder started from a teacher's weights, as its configuration and its network say."""
+    config = bench.resolved.config
+    if config.distill.init == "random" or config.evaluate.encoder is not None or not brought(source):
+        return False
+    same = blueprint(encoder).get("architecture") == blueprint(source)["architecture"]
+    return config.distill.init == "source" or (config.may_copy and same)
+
+
 def from_random(bench: Workbench, seed: int) -> Encoder:
     """``distill.student`` with random weights: a start, and what baselines train that see labels or target views alone,
     wherever the student starts."""

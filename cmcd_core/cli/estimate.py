@@ -34,7 +34,8 @@ def estimate(resolved: Resolved) -> dict[str, str]:
         "pretrain": "step 1 skipped (teacher)" if config.pretrain.teacher else f"step 1: {pretrain} epochs",
         "distill": f"step 2: {distill} epochs on {pairs} pairs"
         + (" for a copy of the teacher, fewer where masks are evaluated" if copies else ""),
-        "evaluate": f"step 3: {_count(resolved, 'evaluate', target)} training samples, {len(resolved.tasks)} tasks",
+        "evaluate": f"step 3: {_count(resolved, 'evaluate', target)} training samples, {len(resolved.tasks)} tasks"
+        + (", fine-tuned on masks, which takes longer than step 2" if "auto" in config.evaluate.protocols else ""),
     }
     return {
         "data": "; ".join(f"{said[step]} ({resolved.data_names[step]})" for step in steps),

@@ -62,7 +62,13 @@ PRETRAIN = (
 )
 EVALUATE = (
     opt("--task", "tasks", multiple=True, metavar="NAME", help="What step 3 evaluates.  [default: all it can]"),
-    opt("--protocol", "protocols", multiple=True, metavar="NAME", help="linear, finetune or knn.  [default: linear]"),
+    opt(
+        "--protocol",
+        "protocols",
+        multiple=True,
+        metavar="NAME",
+        help="linear, finetune, knn or auto.  [default: linear]",
+    ),
     opt("--labels", multiple=True, metavar="N|F%", help="Label budgets: 5 a class, or 10%.  [default: 5]"),
     opt("--label-draws", type=int, metavar="N", help="Label subsets to average over.  [default: 10]"),
     opt(

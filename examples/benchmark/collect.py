@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from methods import ALIKE, BASELINES, OURS, RECIPE, RIVALS
+from methods import ALIKE, BASELINES, OURS, RECIPE, RIVALS, TUNED
 
 from cmcd_core import load_run
 from cmcd_core.run_folder import RunFolder
@@ -43,7 +43,8 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     out = []
     for entry in result.evaluations:
         ours = entry["encoder"] == "distilled"
-        baseline = entry["encoder"] in BASELINES and method in PLAIN  # the others' may be of another network
+        tuned = BASELINES.get(entry["encoder"]) in TUNED and entry["protocol"] == "finetune"
+        baseline = entry["encoder"] in BASELINES and (method in PLAIN or tuned)  # others' may be of another network
         if entry["modality"] != result.values["target"] or not (ours or baseline):
             continue
         replicates = np.load(evaluations[entry["digest"]] / "replicates.npy", allow_pickle=False)

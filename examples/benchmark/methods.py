@@ -11,7 +11,12 @@ ALIKE = {"l2": "l2, trained alike", "crd": "crd, trained alike"}
 RECIPE = "preset:recommended"
 OURS = {"cmd": "cmd", "cmc": "cmc", RECIPE: "recommended"}
 
+TUNED = {"source as it is": "source, fine-tuned"}
+"""On masks, where the recipe fine-tunes: what fine-tuning makes of a baseline is a method of its own."""
+PROBED = {name: f"{name}, linear head" for name in (OURS[RECIPE], *ALIKE.values())}
+"""On masks, a linear head instead of fine-tuning."""
+
 BASELINES = COMPARED | UNTRAINED
-EXISTING = (*COMPARED.values(), *RIVALS.values())
+EXISTING = (*COMPARED.values(), *TUNED.values(), *RIVALS.values())
 DISTILLED = (*RIVALS.values(), *ALIKE.values(), *OURS.values())
-METHODS = (*EXISTING, *ALIKE.values(), *OURS.values(), *UNTRAINED.values())
+METHODS = (*EXISTING, *ALIKE.values(), *OURS.values(), *PROBED.values(), *UNTRAINED.values())

@@ -11,7 +11,7 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
-from methods import ALIKE, DISTILLED, EXISTING, METHODS
+from methods import ALIKE, DISTILLED, EXISTING, METHODS, PROBED, TUNED
 
 from cmcd_core.summary import interval
 
@@ -64,9 +64,7 @@ def _read(rows: list[dict[str, Any]]) -> dict[int, Table]:
     """Number of labels -> method -> what was measured."""
     out: dict[int, Table] = defaultdict(lambda: defaultdict(Measured))
     for row in rows:
-        if row["protocol"] not in ("linear", "supervised"):
-            continue
-        one, seed = out[row["n_train"]][row["method"]], row["seed"]
+        one, seed = out[row["n_train"]][_name(row)], row["seed"]
         one.val[seed], one.score[seed] = row["val"], row["metrics"][row["primary"]]
         one.balanced[seed] = row["metrics"].get("balanced_accuracy", float("nan"))
         one.replicates[seed] = np.array(row["replicates"])
@@ -74,6 +72,12 @@ def _read(rows: list[dict[str, Any]]) -> dict[int, Table]:
             one.seconds[seed] = row["seconds"]
             one.retrieval[seed] = row["retrieval"].get("target_to_source", float("nan"))
     return {budget: dict(table) for budget, table in out.items()}
+
+
+def _name(row: dict[str, Any]) -> str:
+    """The method's name in the tables. Fine-tuning is a part of the recipe, and of rivals trained as it is."""
+    names = TUNED if row["protocol"] == "finetune" else PROBED if row["task"] == "segmentation" else {}
+    return names.get(row["method"], row["method"])
 
 
 def _mean(values: dict[int, float]) -> float:
@@ -99,6 +103,8 @@ def _scores(title: str, data: dict[str, Table]) -> str:
     seeds = [len(table["l2"].score) if "l2" in table else 0 for table in data.values()]
     lines.append("| seeds | " + " | ".join(map(str, seeds)) + " |")
     for name in METHODS:
+        if not any(name in table for table in data.values()):
+            continue
         cells = []
         for table in data.values():
             if one := table.get(name):

@@ -24,6 +24,8 @@ HERE = Path(__file__).parent
 DATA_SETS = (
     "asl_fingerspelling", "sketchy", "tools_objects", "digits_audio", "tools_seg", "camvid_contour", "bsds500",
 )  # fmt: skip
+MASKS = ("tools_seg", "camvid_contour", "bsds500")
+"""Here the recipe fine-tunes, so its teacher, which it starts from, is fine-tuned too."""
 
 
 @click.command()
@@ -45,10 +47,9 @@ def main(
     chosen = only.split(",") if only else list(DATA_SETS)
     if unknown := [name for name in chosen if name not in DATA_SETS]:
         raise click.UsageError(f"--only {','.join(unknown)}: expected some of {', '.join(DATA_SETS)}")
-    asked = _asked(methods.split(","), control)
     failed = []
     for seed, name in product(range(0 if page_only else seeds), chosen):
-        for suffix, words in asked:
+        for suffix, words in _asked(methods.split(","), control, masks=name in MASKS):
             folder = out / name / f"seed{seed}{suffix}"
             common = ["-c", str(HERE / f"{name}.toml"), "--data", str(data / name), "--seed", str(seed)]
             if code := _compare(folder, [*common, "--teacher", teacher, *words]):
@@ -60,16 +61,17 @@ def main(
         raise click.ClickException(f"not finished: {'; '.join(failed)}. The same command goes on.")
 
 
-def _asked(methods: Sequence[str], control: bool) -> list[tuple[str, list[str]]]:
+def _asked(methods: Sequence[str], control: bool, *, masks: bool) -> list[tuple[str, list[str]]]:
     """End of a folder's name and words of ``cmcd compare``, for each comparison of a data set and seed.
 
     The recipe, whose student may be another network, is by itself, with the rivals that are trained as it is.
     """
     plain = [name for name in methods if name != RECIPE]
     alike = [*([RECIPE] if RECIPE in methods else []), *(ALIKE if control else [])]
-    settings = [f"distill.{key}={value}" for key, value in preset("recommended")["distill"].items()]
+    recipe = preset("recommended")
+    settings = [f"{part}.{key}={value}" for part in ("distill", "evaluate") for key, value in recipe[part].items()]
     baselines = [word for name in COMPARED for word in ("--baseline", name)]
-    apart = ["--baseline", "none", *(word for setting in settings for word in ("-o", setting))]
+    apart = ["--baseline", "source" if masks else "none", *(word for each in settings for word in ("-o", each))]
     both = (("", plain, baselines), ("-alike", alike, apart))
     return [(suffix, ["--objectives", ",".join(names), *words]) for suffix, names, words in both if names]
 

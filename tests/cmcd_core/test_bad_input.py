@@ -168,7 +168,7 @@ FLAGS = {
     "--objective 0*cmd": ["the weight of cmd should be above 0"],
     "--objective cmd+cmd": ["cmd appears twice", "cmd@second"],
     "--baseline scrach": ["'scrach'"],
-    "--protocol lineer": ["protocol 'lineer': expected linear, finetune, knn"],
+    "--protocol lineer": ["protocol 'lineer': expected linear, finetune, knn, auto"],
     "--task recognise": ["no task called 'recognise'", "mean 'recognition'"],
     "--source imagee": ["no modality called 'imagee'", "mean 'image'"],
     "--source sketch": ["--source sketch", "no such views", "audio, depth, image"],

@@ -19,20 +19,26 @@ from safetensors.torch import load_file
 from cmcd_core import load_encoder
 from cmcd_core.catalog import load
 from cmcd_core.cli import main
+from cmcd_core.config import EvaluateConfig
 from cmcd_core.data.digest import weights_digest
 from cmcd_core.data.labels import label_subset
 from cmcd_core.data.targets import nearest
+from cmcd_core.interfaces.timm_encoder import TimmEncoder
 from cmcd_core.stages.evaluate import Standardised
+from cmcd_core.stages.supervised import TrainingRecipe
 
 HEIGHT, WIDTH, SIZE = 24, 32, 32
 COUNTS = {"train": 20, "val": 6, "test": 8}
 MASKS = ("ground", "disc", "box")
 Cmcd = Callable[..., tuple[int, str, str]]
 
-QUICK = [
+FEW_EPOCHS = [
     *("--source", "image", "--target", "depth", "--device", "cpu", "--epochs", "1", "--label-draws", "2"),
     *("-o", f"run.size={SIZE}", "-o", "pretrain.epochs=1", "-o", "pretrain.batch_size=16"),
     *("-o", "distill.batch_size=10", "-o", "distill.views=1"),
+]
+QUICK = [
+    *FEW_EPOCHS,
     *("-o", "evaluate.train_steps=1", "-o", "evaluate.train_epochs=1"),
     *("-o", "evaluate.scratch_lrs=[0.01]", "-o", "evaluate.finetune_lrs=[0.003]"),
 ]
@@ -167,6 +173,40 @@ def is_picture(path: Path) -> bool:
 
 
 # --- what is there
+
+
+def test_auto_fine_tunes_for_masks_alone() -> None:
+    def asked(*protocols: str) -> EvaluateConfig:
+        return EvaluateConfig(protocols=protocols)
+
+    assert asked("auto").protocols_for(masks=True) == ("finetune", "linear")
+    assert asked("auto").protocols_for(masks=False) == ("linear",)
+    assert asked("linear", "auto", "knn").protocols_for(masks=True) == ("linear", "finetune", "knn")
+
+
+def test_a_teacher_is_fine_tuned_on_masks_in_fewer_steps(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cmcd: Cmcd
+) -> None:
+    recipes: dict[str, TrainingRecipe] = {}
+
+    def seen(*args: Any, title: str, **kwargs: Any) -> Iterator[Any]:
+        recipes[title.partition(", ")[2]] = args[5]
+        return iter(())
+
+    monkeypatch.setattr("cmcd_core.evaluation.supervised", seen)
+    teacher = TimmEncoder("resnet10t", in_chans=3).save(tmp_path / "teacher")
+    words = ["run", "--data", scenes, *FEW_EPOCHS, "--task", "segmentation", "--teacher", teacher, "--init", "source"]
+    words += ["--protocol", "auto", "--baseline", "ssl-target", "--baseline", "source", "--out", tmp_path / "run"]
+    code, _, err = cmcd(*words)
+    assert code == 0, err
+    copy, other = recipes["distilled"], recipes["ssl-target"]
+    assert recipes["source"] == copy
+    assert copy.steps < other.steps
+    assert set(copy.lrs) < set(other.lrs)
+    kinds = {
+        (e["encoder"], e["protocol"]) for e in json.loads((tmp_path / "run/result.json").read_text())["evaluations"]
+    }
+    assert ("distilled", "linear") in kinds
 
 
 def test_every_encoder_protocol_and_budget(segmented: Path) -> None:

@@ -24,7 +24,7 @@ from cmcd_core.partner_rank import mean_rank, partner_rank
 from cmcd_core.progress import Progress
 from cmcd_core.resolve import resolve
 from cmcd_core.run_folder import RunFolder
-from cmcd_core.students import fit_size, from_random, settled_start, student, without_source
+from cmcd_core.students import fit_size, from_random, is_copy, settled_start, student, without_source
 from cmcd_core.workbench import Workbench, make_fabric
 
 WIDE = {"channels": [8, 16, 24, 40]}
@@ -314,6 +314,21 @@ def test_the_twin_of_a_brought_encoder_is_of_its_own_kind(bench: Callable[..., W
     brought = own.encoder(own.target, None, dict(WIDE), 0, 24)
     assert blueprint(without_source(own, brought, seed=3)) == blueprint(brought)
     assert weights_digest(without_source(own, brought, seed=3)) != weights_digest(brought)
+
+
+@pytest.mark.usefixtures("inclined")
+def test_what_is_a_copy_shows_without_start_json(
+    bench: Callable[..., Workbench], folder: RunFolder, teacher: Path, tmp_path: Path
+) -> None:
+    source = load_encoder(teacher)
+    copying, never = bench(init="auto", teachers=[teacher]), bench(teachers=[teacher])
+    target = student(copying, folder, source)
+    assert is_copy(copying, target, source)
+    assert not is_copy(copying, from_random(copying, 0), source)  # auto found otherwise
+    assert not is_copy(never, target, source)
+    assert not is_copy(bench(init="auto", teachers=[teacher], student="resnet10t"), target, source)
+    assert not is_copy(bench(init="source", encoder=str(tmp_path)), target, source)
+    assert not is_copy(bench(init="source"), target, own_source(copying, **WIDE))  # no weights from elsewhere
 
 
 def test_arguments_of_the_sources_network_are_kept_from_the_slim_one(bench: Callable[..., Workbench]) -> None:
