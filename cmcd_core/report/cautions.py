@@ -59,6 +59,30 @@ def _gain(run: Evidence, found: Answer) -> Iterator[Caution]:
             break
     if found.entry:
         yield from _teacher(run, found.entry)
+        yield from _copied(run, found.entry)
+
+
+def _copied(run: Evidence, entry: Mapping[str, Any]) -> Iterator[Caution]:
+    """A copy of a teacher owes something to the teacher that scratch has not, step 2 or no."""
+    if run.start.get("init") != "source":
+        return
+    alike = ("task", "protocol", "labels", "data")
+    every = (c for c in run.result.get("comparisons", ()) if all(c[key] == entry[key] for key in alike))
+    gain = next((c for c in every if c["over"] == "source"), None)
+    tuned = ", fine-tuned in the same way" if entry["protocol"] == "finetune" else ""
+    if gain is None:
+        text = (
+            "A part of what it has over scratch comes with the teacher's weights, its bigger network and bigger "
+            f"pictures, whatever step 2 did. `--baseline source` measures the teacher itself on {run.target}{tuned}."
+        )
+        yield Caution("The student began as a copy of the teacher", text)
+    elif gain["interval"][0] <= 0:
+        text = (
+            f"The student began as a copy of it, and is {points(gain['difference'])} points above it "
+            f"({span(gain['interval'])}){tuned}. What it has over scratch may come with the teacher's weights, not "
+            "from step 2."
+        )
+        yield Caution(f"Not clearly above the teacher on {run.target}", text, serious=True)
 
 
 def _teacher(run: Evidence, entry: Mapping[str, Any]) -> Iterator[Caution]:

@@ -37,6 +37,7 @@ class Evidence:
         name: What the folder is called, for people.
         result: The content of result.json.
         config: That of config.toml; empty where there is none (a run on modules of one's own).
+        start: How the student started; empty where no teacher could be copied.
         log: Stage -> its lines of metrics.jsonl, in order of their epochs.
         space: ``space.json``; its arrays are in ``arrays``. Empty: no map was made.
         lost: What could not be read, in words.
@@ -46,6 +47,7 @@ class Evidence:
     result: Mapping[str, Any]
     config: Mapping[str, Any]
     config_text: str
+    start: Mapping[str, Any]
     log: Mapping[str, list[Mapping[str, Any]]]
     space: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
@@ -98,6 +100,7 @@ def read_run(path: Path) -> Evidence:
         result=result,
         config=files.read("config.toml", read_toml, dict[str, Any]()),
         config_text=files.read("config.toml", _text, ""),
+        start=files.json("start.json"),
         log=files.read("metrics.jsonl", _log, dict[str, list[Mapping[str, Any]]]()),
         space=files.json("report/space.json") if arrays else {},
         arrays=arrays,

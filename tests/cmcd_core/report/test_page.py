@@ -206,6 +206,27 @@ def test_a_gain_that_random_weights_have_too_is_none(copied: Path) -> None:
     assert "Not above an untrained network" in page.text
 
 
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [
+        (None, "The student began as a copy of the teacher"),
+        ([-0.01, 0.05], "Not clearly above the teacher on depth"),
+        ([0.01, 0.05], None),
+    ],
+)
+def test_what_a_copy_owes_to_the_teacher_is_told(copied: Path, gain: list[float] | None, said: str | None) -> None:
+    def measured(values: dict[str, Any]) -> None:
+        like = next(one for one in values["comparisons"] if one["over"] == "scratch")
+        if gain:
+            values["comparisons"].append({**like, "over": "source", "difference": 0.02, "interval": gain})
+
+    both = ("began as a copy of", "above the teacher")
+    assert not any(words in page_of(edited(copied, measured)).text for words in both)
+    (copied / "start.json").write_text('{"init": "source"}')
+    text = page_of(copied).text
+    assert said in text if said else not any(words in text for words in both)
+
+
 def test_the_ranks_of_partners_are_those_of_the_features() -> None:
     import torch
 
