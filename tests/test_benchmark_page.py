@@ -62,6 +62,21 @@ def test_differences_are_taken_over_common_seeds(page: ModuleType, tmp_path: Pat
     assert "+10.0" in next(line for line in text.splitlines() if line.startswith("| a | l2 |"))
 
 
+def test_on_masks_the_recipe_is_what_is_fine_tuned(page: ModuleType, tmp_path: Path) -> None:
+    def masks(method: str, score: float, val: float, protocol: str) -> Any:
+        return row(method, score, val) | {"task": "segmentation", "protocol": protocol}
+
+    rows = [
+        masks("l2", 0.3, 0.3, "linear"), masks("source as it is", 0.4, 0.4, "linear"),
+        masks("source as it is", 0.5, 0.5, "finetune"), masks("recommended", 0.45, 0.45, "linear"),
+        masks("recommended", 0.54, 0.55, "finetune"),
+    ]  # fmt: skip
+    text = page.tables(results(tmp_path, a=rows))
+    assert "| a | source, fine-tuned | +4.0" in text
+    assert "| recommended, linear head | 0.450" in text
+    assert "| source as it is | 0.400" in text
+
+
 def test_budgets_have_tables_of_their_own(page: ModuleType, tmp_path: Path) -> None:
     rows = [row("l2", 0.5, 0.6), row("l2", 0.8, 0.9, n_train=100)]
     text = page.tables(results(tmp_path, a=rows))
