@@ -35,7 +35,7 @@ def estimate(resolved: Resolved) -> dict[str, str]:
         "distill": f"step 2: {distill} epochs on {pairs} pairs"
         + (" for a copy of the teacher, fewer where masks are evaluated" if copies else ""),
         "evaluate": f"step 3: {_count(resolved, 'evaluate', target)} training samples, {len(resolved.tasks)} tasks"
-        + (", fine-tuned on masks, which takes longer than step 2" if "auto" in config.evaluate.protocols else ""),
+        + ("; fine-tuning on masks, if any, takes longer than step 2" if "auto" in config.evaluate.protocols else ""),
     }
     return {
         "data": "; ".join(f"{said[step]} ({resolved.data_names[step]})" for step in steps),
