@@ -70,10 +70,16 @@ def headline_entry(run: Evidence) -> Mapping[str, Any]:
 
 def headline_comparison(run: Evidence, entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """The gain over scratch; over what else there is, where scratch was not trained."""
+    gains = gains_of(run, entry)
+    order = [*OVER, *(name for name in gains if name != "source")]
+    return next((gains[name] for name in order if name in gains), {})
+
+
+def gains_of(run: Evidence, entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Each other encoder -> what the distilled one has over it where ``entry``, or a comparison, was measured."""
     same = ("task", "protocol", "labels", "data")
-    fitting = [c for c in run.result.get("comparisons", ()) if all(c[key] == entry[key] for key in same)]
-    order = [*OVER, *(c["over"] for c in fitting if c["over"] != "source")]
-    return next((c for name in order for c in fitting if c["over"] == name), {})
+    every = run.result.get("comparisons", ())
+    return {c["over"]: c for c in every if all(c[key] == entry[key] for key in same)}
 
 
 def score_of(run: Evidence, entry: Mapping[str, Any], encoder: str) -> Mapping[str, Any]:
@@ -120,11 +126,8 @@ def _compared(run: Evidence, entry: Mapping[str, Any], comparison: Mapping[str, 
 
 def _above_untrained(run: Evidence, comparison: Mapping[str, Any]) -> bool:
     """A gain over scratch that random weights have too is none of distillation's."""
-    same = ("task", "protocol", "labels", "data")
-    for other in run.result["comparisons"]:
-        if other["over"] == "untrained" and all(other[key] == comparison[key] for key in same):
-            return bool(other["interval"][0] > 0)
-    return True
+    other = gains_of(run, comparison).get("untrained")
+    return other is None or bool(other["interval"][0] > 0)
 
 
 def _further(run: Evidence, entry: Mapping[str, Any], comparison: Mapping[str, Any]) -> list[str]:

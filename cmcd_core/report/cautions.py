@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .answer import Answer, score_of
+from .answer import Answer, gains_of, score_of
 from .evidence import Evidence
 from .words import counted, percent, points, span
 
@@ -66,9 +66,7 @@ def _copied(run: Evidence, entry: Mapping[str, Any]) -> Iterator[Caution]:
     """A copy of a teacher owes something to the teacher that scratch has not, step 2 or no."""
     if run.start.get("init") != "source":
         return
-    alike = ("task", "protocol", "labels", "data")
-    every = (c for c in run.result.get("comparisons", ()) if all(c[key] == entry[key] for key in alike))
-    gain = next((c for c in every if c["over"] == "source"), None)
+    gain = gains_of(run, entry).get("source")
     tuned = ", fine-tuned in the same way" if entry["protocol"] == "finetune" else ""
     if gain is None:
         text = (
